@@ -1,0 +1,1 @@
+"""A catalogue of any length: chunks, resume, manifest. Read run.py first."""

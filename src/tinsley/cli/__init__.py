@@ -1,0 +1,1 @@
+"""The commands, one short recipe each. Read main.py first."""

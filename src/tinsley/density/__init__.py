@@ -1,0 +1,1 @@
+"""Neural densities. Read flows.py first."""

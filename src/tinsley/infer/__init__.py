@@ -1,0 +1,1 @@
+"""The posterior of one galaxy. Read amortized.py first."""

@@ -1,0 +1,1 @@
+"""The only code that opens a file. Read catalogs.py first."""

@@ -1,0 +1,1 @@
+"""Rest-frame light to what a survey records. Read photometry.py first."""

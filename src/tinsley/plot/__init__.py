@@ -1,0 +1,1 @@
+"""Figures from results. Read demo.py first."""
