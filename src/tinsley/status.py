@@ -1,0 +1,27 @@
+"""What became of a galaxy: one word per row."""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The words on disk, never reworded; a row carries the first that applies, in this order."""
+
+    BAD_INPUT = "bad_input"
+    """A flux, an error or a mask that can not be: NaN flux with an error, error <= 0, absurd flux."""
+    REDSHIFT_OUT_OF_RANGE = "redshift_out_of_range"
+    """Redshift missing, NaN, or outside the range that the model was trained on."""
+    TOO_FEW_BANDS = "too_few_bands"
+    """No band with a measurement."""
+    FAILED = "failed"
+    """No finite posterior weight: the data rule out everything that the flow proposes."""
+    UNUSUAL_ERROR = "unusual_error"
+    """An error more than 3 sigma above the usual for its flux (SEDflow, appendix A)."""
+    UNUSUAL_COLOUR = "unusual_colour"
+    """A colour bluer than 99.9 % of the training galaxies (SEDflow, appendix A)."""
+    LOW_ESS = "low_ess"
+    """An effective sample size below 100, or k-hat above 0.7: treat summaries with care."""
+    OK = "ok"
+
+
+HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)
+"""The statuses whose rows carry a posterior."""
