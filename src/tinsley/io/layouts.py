@@ -1,0 +1,114 @@
+"""Which column of a user's table is what: a survey's layout bound to the names that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinsley.errors import InputError
+from tinsley.io.tables import Kind, Table, named
+from tinsley.observe.survey import Layout, Survey
+
+
+@dataclass(frozen=True)
+class BoundLayout:
+    """The table's columns that a layout stands for; a band's is None where it has none."""
+
+    object_id: str | None
+    redshift: str
+    flux: tuple[str | None, ...]
+    error: tuple[str | None, ...]
+    extinction: tuple[str | None, ...]
+    ebv: str | None
+    flags: tuple[str | None, ...]
+    layout: Layout
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What to read each column as."""
+        kinds: dict[str, Kind] = {} if self.object_id is None else {self.object_id: "name"}
+        reals = (self.redshift, *self.flux, *self.error, *self.extinction, self.ebv)
+        kinds |= {name: "real" for name in reals if name is not None}
+        return kinds | {name: "flags" for name in self.flags if name is not None}
+
+
+def choose_layout(table: Table, survey: Survey, name: str | None) -> Layout:
+    """The first layout, of those with that name, whose columns are all there.
+
+    Raises:
+        InputError: There is no layout of that name, or none whose columns the table has.
+    """
+    layouts = [layout for layout in survey.layouts if name in (None, layout.name)]
+    if not layouts:
+        raise InputError(
+            f"survey {survey.name!r} has no layout {name!r}; "
+            f"expected one of {', '.join(survey.layout_names)}."
+        )
+    lacks = [_absent(layout, survey, table.columns) for layout in layouts]
+    if [] in lacks:
+        return layouts[lacks.index([])]
+    here = [_n_present(layout, survey, table.columns) for layout in layouts]
+    nearest = here.index(max(here))
+    shown = ", ".join(table.columns[:12]) + (", ..." if len(table.columns) > 12 else "")
+    raise InputError(
+        f"{table.label} lacks column {', '.join(lacks[nearest])} of layout "
+        f"{layouts[nearest].name!r}; it has {shown}. Rename or add columns, or choose another "
+        f"layout of survey {survey.name!r} ({', '.join(survey.layout_names)}) with --layout."
+    )
+
+
+def _spell(pattern: str | None, survey: Survey) -> list[str]:
+    """Names of the columns that a pattern stands for: one per band, or one vector for all."""
+    if pattern is None:
+        return []
+    if "{band}" not in pattern:
+        return [pattern]
+    return [pattern.replace("{band}", band) for band in survey.bands]
+
+
+def _needed(layout: Layout, survey: Survey) -> list[list[str]]:
+    """Groups of columns that come together: a group per band, or one for vectors."""
+    patterns = (layout.flux, layout.error, layout.extinction)
+    spelled = [names for names in (_spell(p, survey) for p in patterns) if names]
+    width = max(map(len, spelled))
+    return [[names[min(i, len(names) - 1)] for names in spelled] for i in range(width)]
+
+
+def _absent(layout: Layout, survey: Survey, columns: Sequence[str]) -> list[str]:
+    """Columns without which a table can not be of a layout; a band may be absent as a whole."""
+    singles = [layout.object_id, layout.ebv]
+    absent = [name for name in singles if name is not None and named(columns, name) is None]
+    if all(named(columns, name) is None for name in layout.redshift):
+        absent.append(layout.redshift[0])
+    groups = _needed(layout, survey)
+    # flux and error tell whether a band is there; an extinction column alone does not
+    there = [group for group in groups if any(named(columns, name) for name in group[:2])]
+    for group in there or groups:
+        absent += [name for name in group if named(columns, name) is None]
+    return list(dict.fromkeys(absent))
+
+
+def _n_present(layout: Layout, survey: Survey, columns: Sequence[str]) -> float:
+    """Fraction of a layout's columns that a table has."""
+    names = [name for group in _needed(layout, survey) for name in group]
+    names += [name for name in (layout.object_id, *layout.redshift[:1]) if name is not None]
+    return sum(named(columns, name) is not None for name in names) / len(names)
+
+
+def bind(layout: Layout, survey: Survey, columns: Sequence[str]) -> BoundLayout:
+    """Find the columns of a layout, which `choose_layout` has seen to be there."""
+
+    def find(pattern: str | None) -> tuple[str | None, ...]:
+        return tuple(named(columns, name) for name in _spell(pattern, survey))
+
+    redshifts = [found for name in layout.redshift if (found := named(columns, name))]
+    return BoundLayout(
+        object_id=None if layout.object_id is None else named(columns, layout.object_id),
+        redshift=redshifts[0],
+        flux=find(layout.flux),
+        error=find(layout.error),
+        extinction=find(layout.extinction),
+        ebv=None if layout.ebv is None else named(columns, layout.ebv),
+        flags=tuple(named(columns, cut.column) for cut in layout.quality),
+        layout=layout,
+    )

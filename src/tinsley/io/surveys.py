@@ -1,0 +1,190 @@
+"""Surveys from TOML files: adding one is writing a file like `data/surveys/sdss.toml`."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinsley.errors import InputError
+from tinsley.observe.survey import NATIVE, Layout, Quality, Survey
+
+SURVEYS = Path(str(importlib.resources.files("tinsley"))) / "data" / "surveys"
+
+_NEEDS = ("ab_offset", "error_floor")
+_SURVEY_KEYS = {
+    "name", "about", "bands", "filters", "error_floor_mag", "ab_offset_mag",
+    "extinction_mag_per_ebv", "noise", "layouts",
+}  # fmt: skip
+_NOISE_KEYS = {"snr_min", "snr_max", "catalog"}
+_LAYOUT_KEYS = {
+    "name", "redshift", "flux", "error", "error_kind", "object_id", "index", "extinction", "ebv",
+    "unit_nmgy", "needs", "quality",
+}  # fmt: skip
+_QUALITY_KEYS = {"column", "reject_any", "reject_all", "require_all"}
+
+
+def survey_names() -> list[str]:
+    """Names of the surveys that come with the package."""
+    return sorted(path.stem for path in SURVEYS.glob("*.toml"))
+
+
+def load_survey(name: str | Path) -> Survey:
+    """A survey by name, or from a TOML file.
+
+    Args:
+        name: One of `survey_names()`, or the path of a file that ends in ".toml".
+
+    Raises:
+        InputError: The survey is unknown, or its file is not a survey's.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in survey_names():
+            raise InputError(
+                f"unknown survey {str(name)!r}: expected one of {', '.join(survey_names())}, "
+                "or the path of a .toml file that describes one."
+            )
+        path = SURVEYS / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"survey file {path} can not be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"survey file {path} is not valid TOML: {error}.") from error
+    return _survey(table, path)
+
+
+def _survey(table: dict[str, Any], path: Path) -> Survey:
+    where = f"survey file {path}"
+    _check_keys(table, _SURVEY_KEYS, {"name", "bands", "filters"}, where)
+    bands = _words(table["bands"], f"{where}: bands")
+    filters = _words(table["filters"], f"{where}: filters")
+    if not bands or len(set(bands)) < len(bands) or len(filters) != len(bands):
+        raise InputError(
+            f"{where}: expected different bands with one filter each; got bands "
+            f"{list(bands)} with filters {list(filters)}."
+        )
+    layouts = [_layout(entry, len(bands), where) for entry in table.get("layouts", [])]
+    return Survey(
+        name=_word(table["name"], f"{where}: name"),
+        bands=bands,
+        filters=filters,
+        error_floor_mag=_per_band(table, "error_floor_mag", bands, where),
+        ab_offset_mag=_per_band(table, "ab_offset_mag", bands, where),
+        extinction_mag_per_ebv=_per_band(table, "extinction_mag_per_ebv", bands, where),
+        noise=_noise(table.get("noise", {}), path),
+        layouts=(NATIVE, *layouts),
+    )
+
+
+def _per_band(table: dict[str, Any], key: str, bands: tuple[str, ...], where: str) -> np.ndarray:
+    values = table.get(key, [0.0] * len(bands))
+    if not isinstance(values, list) or len(values) != len(bands) or not all(map(_is_real, values)):
+        raise InputError(
+            f"{where}: {key} needs {len(bands)} finite numbers, one for each of "
+            f"{' '.join(bands)}; got {values}."
+        )
+    if key != "ab_offset_mag" and min(values) < 0:
+        raise InputError(f"{where}: {key} can not be negative; got {values}.")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _noise(entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    where = f"survey file {path}: noise"
+    _check_keys(entry, _NOISE_KEYS, set(), where)
+    low, high = entry.get("snr_min", 1.0), entry.get("snr_max", 200.0)
+    if not (_is_real(low) and _is_real(high) and 0 < low < high):
+        raise InputError(f"{where}: expected 0 < snr_min < snr_max; got {low} and {high}.")
+    settings: dict[str, Any] = {"snr_min": float(low), "snr_max": float(high)}
+    if "catalog" in entry:
+        name = _word(entry["catalog"], f"{where}: catalog")
+        beside = path.parent / name
+        settings["catalog"] = str(beside if beside.exists() else SURVEYS.parent / name)
+    return settings
+
+
+def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
+    _check_keys(entry, _LAYOUT_KEYS, {"name", "redshift", "flux", "error", "error_kind"}, where)
+    name = _word(entry["name"], f"{where}: name of a layout")
+    where = f"{where}: layout {name!r}"
+    if name == NATIVE.name:
+        raise InputError(f"{where} is built in and the same for all surveys; choose another name.")
+    redshift = entry["redshift"]
+    columns = {
+        key: _word(entry[key], f"{where}: {key}")
+        for key in ("flux", "error", "object_id", "extinction", "ebv")
+        if key in entry
+    }
+    layout = Layout(
+        name=name,
+        redshift=_words([redshift] if isinstance(redshift, str) else redshift, where),
+        error_kind=entry["error_kind"],
+        index=tuple(entry["index"]) if "index" in entry else None,
+        unit_nmgy=entry.get("unit_nmgy", 1.0),
+        needs=_words(entry.get("needs", []), f"{where}: needs"),
+        quality=tuple(_quality(cut, where) for cut in entry.get("quality", [])),
+        **columns,
+    )
+    _check_layout(layout, n_bands, where)
+    return layout
+
+
+def _check_layout(layout: Layout, n_bands: int, where: str) -> None:
+    if layout.error_kind not in ("sigma", "ivar"):
+        raise InputError(f"{where}: error_kind is 'sigma' or 'ivar'; got {layout.error_kind!r}.")
+    if not set(layout.needs) <= set(_NEEDS):
+        raise InputError(f"{where}: needs lists some of {_NEEDS}; got {list(layout.needs)}.")
+    if not _is_real(layout.unit_nmgy) or layout.unit_nmgy <= 0:
+        raise InputError(f"{where}: unit_nmgy is a positive number; got {layout.unit_nmgy!r}.")
+    if layout.extinction is not None and layout.ebv is not None:
+        raise InputError(f"{where}: give extinction or ebv, not both.")
+    names = (layout.flux, layout.error, layout.extinction)
+    vectors = [name for name in names if name is not None and "{band}" not in name]
+    index = layout.index or ()
+    whole = all(type(i) is int and i >= 0 for i in index)
+    if vectors and not (whole and len(set(index)) == n_bands == len(index)):
+        raise InputError(
+            f"{where}: the vector column {vectors[0]!r} needs index, the position of each of the "
+            f"{n_bands} bands in it; got {list(index)}. "
+            'For one column per band write "{band}" in the name.'
+        )
+
+
+def _quality(entry: dict[str, Any], where: str) -> Quality:
+    _check_keys(entry, _QUALITY_KEYS, {"column"}, f"{where}: quality")
+    bits = {key: entry[key] for key in _QUALITY_KEYS & entry.keys() if key != "column"}
+    if not bits or not all(type(value) is int and value > 0 for value in bits.values()):
+        raise InputError(f"{where}: quality needs positive whole numbers of bits; got {bits}.")
+    return Quality(_word(entry["column"], f"{where}: column of quality"), **bits)
+
+
+def _check_keys(entry: Any, known: Iterable[str], required: set[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected a table of keys and values; got {entry!r}.")
+    if missing := sorted(required - entry.keys()):
+        raise InputError(f"{where} lacks {', '.join(missing)}; sdss.toml shows how it is given.")
+    if unknown := sorted(entry.keys() - set(known)):
+        raise InputError(
+            f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}."
+        )
+
+
+def _word(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{where}: expected a word in quotes; got {value!r}.")
+    return value
+
+
+def _words(values: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise InputError(f"{where}: expected a list of words; got {values!r}.")
+    return tuple(_word(value, where) for value in values)
+
+
+def _is_real(value: Any) -> bool:
+    return type(value) in (int, float) and bool(np.isfinite(value))

@@ -1,0 +1,202 @@
+"""What a survey records: its bands, how its tables are laid out, and its photometry."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tinsley.status import Status
+
+FLUX_PER_MAG = 0.4 * np.log(10.0)
+"""A small error in magnitudes times this is the error as a fraction of the flux."""
+
+AB_ZEROPOINT_MAG = 22.5
+"""AB magnitude of one nanomaggy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photometry:
+    """Fluxes of galaxies, calibrated: AB, corrected for Galactic extinction.
+
+    Rows with a status, and bands without a measurement, hold flux 0 and sigma 1, so that a kernel
+    that meets them stays finite. The redshift is kept as read, NaN where there is none.
+
+    Attributes:
+        object_id: Name of each row, int64 or str, [n].
+        redshift: Redshift as read, [n].
+        flux: Nanomaggies, [n, band].
+        sigma: Total error, the survey's floor included, nanomaggies, [n, band].
+        mask: True where the band was measured, [n, band].
+        status: A word of `Status`, or "" where the row can be used, [n].
+    """
+
+    object_id: np.ndarray
+    redshift: np.ndarray
+    flux: np.ndarray
+    sigma: np.ndarray
+    mask: np.ndarray
+    status: np.ndarray
+
+    def __post_init__(self) -> None:
+        n_rows, shape = len(self.object_id), np.shape(self.flux)
+        for name in ("redshift", "status"):
+            if np.shape(getattr(self, name)) != (n_rows,):
+                raise ValueError(f"photometry of {n_rows} galaxies needs {n_rows} of {name}.")
+        if len(shape) != 2 or shape[0] != n_rows:
+            raise ValueError(f"flux needs shape ({n_rows}, band); got {shape}.")
+        for name in ("sigma", "mask"):
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(f"{name} needs flux's shape {shape}.")
+
+    def __len__(self) -> int:
+        return len(self.object_id)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """True where a row has no status against it, [n]."""
+        return self.status == ""
+
+    def take(self, rows: np.ndarray | slice) -> Photometry:
+        """Some rows, by index, slice or boolean mask, in that order."""
+        names = [f.name for f in dataclasses.fields(self)]
+        return Photometry(**{name: getattr(self, name)[rows] for name in names})
+
+
+def with_redshift_range(photometry: Photometry, low: float, high: float) -> Photometry:
+    """The same rows, those outside `low` to `high` marked `redshift_out_of_range`.
+
+    A row that is already `bad_input` stays so: it comes first in the order of `Status`.
+    """
+    inside = (photometry.redshift >= low) & (photometry.redshift <= high)
+    outside = ~inside & (photometry.status != Status.BAD_INPUT)
+    return _refuse(photometry, outside, Status.REDSHIFT_OUT_OF_RANGE)
+
+
+def _refuse(photometry: Photometry, rows: np.ndarray, status: Status) -> Photometry:
+    refused = rows[:, None]
+    return dataclasses.replace(
+        photometry,
+        flux=np.where(refused, 0.0, photometry.flux),
+        sigma=np.where(refused, 1.0, photometry.sigma),
+        mask=photometry.mask & ~refused,
+        status=np.where(rows, str(status), photometry.status),
+    )
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A cut on one integer column of bit flags; it applies where the table has that column.
+
+    Attributes:
+        column: The column's name.
+        reject_any: A row with any of these bits set fails.
+        reject_all: A row with all of these bits set fails; 0 for no such rule.
+        require_all: A row that lacks one of these bits fails.
+    """
+
+    column: str
+    reject_any: int = 0
+    reject_all: int = 0
+    require_all: int = 0
+
+    def fails(self, flags: np.ndarray) -> np.ndarray:
+        """True where a row is cut, [n]."""
+        both = (flags & self.reject_all) == self.reject_all
+        return (
+            ((flags & self.reject_any) != 0)
+            | (both & (self.reject_all != 0))
+            | ((flags & self.require_all) != self.require_all)
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one kind of table holds a survey's photometry.
+
+    A column name with "{band}" in it stands for one column per band; one without stands for a
+    vector column, in which band b is at position `index[b]`.
+
+    Attributes:
+        name: What `--layout` calls it. Two layouts may share a name: variants of one kind.
+        redshift: Column names, the first that exists counts.
+        flux: Column(s) of flux.
+        error: Column(s) of its error.
+        error_kind: "sigma" for a standard deviation, "ivar" for an inverse variance.
+        object_id: Column of names; None for the row number, counted from 0.
+        index: Positions of the bands in vector columns.
+        extinction: Column(s) of Galactic extinction to correct for, mag; None where done already.
+        ebv: Column of E(B-V) to correct for instead, mag.
+        unit_nmgy: The table's unit of flux, nanomaggies.
+        needs: Which of the survey's "ab_offset" and "error_floor" the table still lacks.
+        quality: Cuts; a row that fails one is `bad_input`.
+    """
+
+    name: str
+    redshift: tuple[str, ...]
+    flux: str
+    error: str
+    error_kind: Literal["sigma", "ivar"]
+    object_id: str | None = None
+    index: tuple[int, ...] | None = None
+    extinction: str | None = None
+    ebv: str | None = None
+    unit_nmgy: float = 1.0
+    needs: tuple[str, ...] = ()
+    quality: tuple[Quality, ...] = ()
+
+
+NATIVE = Layout(
+    name="native",
+    redshift=("redshift",),
+    flux="flux_{band}",
+    error="flux_err_{band}",
+    error_kind="sigma",
+    object_id="object_id",
+    needs=("error_floor",),
+)
+"""Every survey's own layout: AB nanomaggies, dereddened, errors without the floor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A survey's bands and calibration. See `tinsley.io.surveys` for the TOML file.
+
+    Attributes:
+        name: Short name.
+        bands: Short names of the bands, from blue to red.
+        filters: speclite's name, or a file, of each band's filter.
+        error_floor_mag: Systematic error to add in quadrature, mag, [band].
+        ab_offset_mag: To add to the survey's magnitudes to make them AB, mag, [band].
+        extinction_mag_per_ebv: Galactic extinction per E(B-V), mag, [band].
+        noise: Settings for simulated errors: snr_min, snr_max, catalog.
+        layouts: The kinds of table it comes in; `NATIVE` is the first.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    filters: tuple[str, ...]
+    error_floor_mag: np.ndarray
+    ab_offset_mag: np.ndarray
+    extinction_mag_per_ebv: np.ndarray
+    noise: dict[str, Any] = field(default_factory=dict)
+    layouts: tuple[Layout, ...] = (NATIVE,)
+
+    @property
+    def layout_names(self) -> tuple[str, ...]:
+        """Names for `--layout`, each once."""
+        return tuple(dict.fromkeys(layout.name for layout in self.layouts))
+
+    def floor_nmgy(self, flux: np.ndarray) -> np.ndarray:
+        """Error floor at an observed flux, nanomaggies, [n, band]."""
+        return self.error_floor_mag * FLUX_PER_MAG * np.abs(flux)
+
+    def total_sigma(self, flux: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """Measured error and the floor in quadrature, nanomaggies, [n, band]."""
+        return np.hypot(error, self.floor_nmgy(flux))
+
+    def measured_sigma(self, flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """What `total_sigma` was made from: the error without the floor, nanomaggies."""
+        return np.sqrt(np.maximum(sigma**2 - self.floor_nmgy(flux) ** 2, 0.0))
