@@ -22,8 +22,11 @@ class SspGrid:
         log10_age_yr: Age, log10 years, increasing, [age].
         wave_rest_aa: Vacuum wavelength, Angstrom, increasing, [wave].
         lum_lsun_aa: Luminosity, Lsun/Angstrom per Msun formed, [met, age, wave].
-        live_fraction: Mass still in stars and remnants per mass formed, [met, age].
+        live_fraction: Surviving mass per mass formed, [met, age]. The library says what survives:
+            in BC03 (embedded) living stars without remnants, in FSPS with them.
         name: Short name, e.g. "bc03-miles".
+        lsun_erg_s: The solar luminosity that the luminosities count in, erg/s; each library has
+            its own (BC03 3.826e33, FSPS 3.839e33, IAU 3.828e33).
         about: Where it comes from: source, imf, licence notes.
     """
 
@@ -33,6 +36,7 @@ class SspGrid:
     lum_lsun_aa: np.ndarray
     live_fraction: np.ndarray
     name: str
+    lsun_erg_s: float = 3.828e33
     about: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
