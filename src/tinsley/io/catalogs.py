@@ -47,6 +47,22 @@ def load_sample_catalog_path() -> Path:
     return SAMPLE
 
 
+def load_noise_catalog(survey: Survey) -> Photometry:
+    """The usable rows of the catalogue that a survey's realistic errors are to be fitted to.
+
+    Raises:
+        InputError: The survey's file names no catalogue.
+    """
+    if "catalog" not in survey.noise:
+        raise InputError(
+            f"survey {survey.name!r} names no catalogue to fit its errors to; "
+            'add catalog = "FILE" under [noise] in its TOML file.'
+        )
+    catalog = open_catalog(survey.noise["catalog"], survey)
+    photometry = next(catalog.chunks(catalog.n_rows))
+    return photometry.take(photometry.usable)
+
+
 def open_catalog(path: str | Path, survey: Survey, layout: str | None = None) -> Catalog:
     """Open a FITS, Parquet or CSV file of galaxies.
 
