@@ -39,7 +39,7 @@ from diffstar.diffstarpop.mc_diffstarpop_mgash import mc_diffstar_sfh_galpop  # 
 from sklearn.decomposition import NMF  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[1] / "src" / "tinsley" / "data"
-SEED = 20230601
+SEED = 20230615
 OM0, H0 = 0.307, 67.7
 """Tinsley's default cosmology: flat LCDM (Li et al. 2023)."""
 NUMBER_BASES = 4
@@ -48,9 +48,11 @@ LOG10_MHALO_RANGE = (10.2, 15.0)
 LOG10_MSTAR_RANGE = (8.0, 12.0)
 REDSHIFT_MAX = 0.6
 YOUNG_GYR = 0.1
-AGE_WEIGHT_POWER = -0.25
-"""Mass formed a time t ago counts as t to this power in the factorisation: young stars outshine old
-ones (light per mass falls as t^-0.7), and old mass must not drown them."""
+AGE_WEIGHT_POWER = -1.25
+"""Mass formed a time t ago counts as t to this power in the factorisation: as the light that it
+still gives off in u (BC03, solar: t^-1.20). Of the powers 0 to -2, this one left the smallest
+errors in ugriz and in recent star formation on held-out draws (made with another seed than this
+one) without losing the ages; with squared errors instead, recent star formation was lost."""
 NMF_EDGES_GYR = np.r_[0.0, 10.0 ** np.arange(-1.5, 0.05, 0.1), np.arange(1.25, 13.8, 0.25), 13.84]
 PROVABGS_EDGES_GYR = np.r_[0.0, 10.0 ** (6.05 + 0.1 * np.arange(41) - 9.0), 13.8]
 LAST_LOOKBACK_GYR = 13.8
@@ -141,17 +143,17 @@ def factorise(mass_per_bin: np.ndarray) -> np.ndarray:
     width = np.diff(NMF_EDGES_GYR)
     middle = 0.5 * (NMF_EDGES_GYR[1:] + NMF_EDGES_GYR[:-1])
     weight = middle**AGE_WEIGHT_POWER
-    weighted = mass_per_bin / mass_per_bin.sum(axis=1, keepdims=True) * weight
+    fraction = mass_per_bin / mass_per_bin.sum(axis=1, keepdims=True)
     model = NMF(
         NUMBER_BASES,
         init="nndsvda",
         solver="mu",
         beta_loss="kullback-leibler",
-        max_iter=1000,
+        max_iter=3000,
         tol=1e-6,
         random_state=0,
     )
-    model.fit(weighted / weighted.sum(axis=1, keepdims=True))
+    model.fit(fraction * weight)
     sfr = model.components_ / (weight * width)
     mean_age = (sfr * width * middle).sum(axis=1) / (sfr * width).sum(axis=1)
     return sfr[np.argsort(mean_age)]
@@ -169,10 +171,10 @@ def tabulate(sfr: np.ndarray) -> np.ndarray:
 
 
 def write_bases(path: Path, table: np.ndarray) -> None:
-    """Write the table as CSV, five digits."""
+    """Write the table as CSV; the seventh decimal is a millionth of the peak."""
     names = ",".join(["lookback_gyr", *(f"basis_{i + 1}" for i in range(NUMBER_BASES))])
     part = path.with_suffix(".csv.part")
-    np.savetxt(part, table, delimiter=",", header=names, comments="", fmt="%.6g")
+    np.savetxt(part, table, delimiter=",", header=names, comments="", fmt="%.7f")
     os.replace(part, path)
 
 

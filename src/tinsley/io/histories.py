@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tinsley.errors import InputError
 from tinsley.sps.bases import SfhBases
 
-NUMBER_BASES = 4
+NUMBER_BASES, NUMBER_METALLICITY_BASES = 4, 2
 PROVABGS_TIME_FILE = "sfh_t_int.txt"
 PROVABGS_SFH_FILE = "NMF_2basis_SFH_components_nowgt_lin_Nc4.txt"
 PROVABGS_METALLICITY_FILE = "NMF_2basis_Z_components_nowgt_lin_Nc2.txt"
@@ -58,7 +58,7 @@ def load_sfh_bases(path: str | Path | None = None) -> SfhBases:
             f"{path}: the first line must be '{','.join(expected)}'; got '{header.strip()[:80]}'."
         )
     table = _numbers(path, body.splitlines(), delimiter=",")
-    return _bases(path, table[:, 0], table[:, 1:].T)
+    return _bases(path, table[:, 0], table[:, 1:].T, NUMBER_BASES)
 
 
 def load_provabgs_bases(folder: str | Path) -> tuple[SfhBases, SfhBases]:
@@ -82,12 +82,10 @@ def load_provabgs_bases(folder: str | Path) -> tuple[SfhBases, SfhBases]:
         folder / name for name in (PROVABGS_TIME_FILE, PROVABGS_SFH_FILE, PROVABGS_METALLICITY_FILE)
     )
     lookback_gyr = _text_table(times).ravel()[::-1]
-    sfr = _text_table(sfh)[:, ::-1]
-    if len(sfr) != NUMBER_BASES:
-        raise InputError(f"{sfh}: expected {NUMBER_BASES} rows, one per basis; got {len(sfr)}.")
+    forwards = _bases(sfh, lookback_gyr, _text_table(sfh)[:, ::-1], NUMBER_BASES)
     return (
-        _bases(sfh, lookback_gyr, sfr[list(PROVABGS_ROW_ORDER)]),
-        _bases(met, lookback_gyr, _text_table(met)[:, ::-1]),
+        SfhBases(lookback_gyr, forwards.sfr[list(PROVABGS_ROW_ORDER)]),
+        _bases(met, lookback_gyr, _text_table(met)[:, ::-1], NUMBER_METALLICITY_BASES),
     )
 
 
@@ -111,8 +109,11 @@ def load_diffstarpop_histories(path: str | Path | None = None) -> Histories:
         raise InputError(f"{path}: expected a Parquet table of histories: {error}") from error
     if fraction.ndim != 2 or fraction.shape[1] != HISTORY_BINS:
         raise InputError(f"{path}: mass_fraction needs {HISTORY_BINS} bins; got {fraction.shape}.")
-    columns = (table[name].to_numpy().astype(float) for name in table.column_names[:2])
-    return Histories(*columns, fraction)
+    return Histories(
+        redshift=table["redshift"].to_numpy().astype(float),
+        log10_mstar_formed_msun=table["log10_mstar_formed"].to_numpy().astype(float),
+        mass_fraction=fraction,
+    )
 
 
 def _data_file(name: str) -> Path:
@@ -140,7 +141,9 @@ def _numbers(path: Path, lines: list[str], delimiter: str | None) -> np.ndarray:
         raise InputError(f"{path}: expected equally long rows of numbers: {error}") from error
 
 
-def _bases(path: Path, lookback_gyr: np.ndarray, values: np.ndarray) -> SfhBases:
+def _bases(path: Path, lookback_gyr: np.ndarray, values: np.ndarray, number: int) -> SfhBases:
+    if len(values) != number:
+        raise InputError(f"{path}: expected {number} bases; got {len(values)}.")
     try:
         return SfhBases(lookback_gyr, values)
     except ValueError as error:

@@ -42,7 +42,7 @@ def _check_time(lookback_gyr: np.ndarray) -> None:
         )
     if not np.all(np.diff(lookback_gyr) > 0) or not np.all(np.isfinite(lookback_gyr)):
         raise ValueError(
-            "lookback times must be finite and increase; got others: sort the table, youngest first."
+            "lookback times must be finite and increase; got others: sort them, youngest first."
         )
     if lookback_gyr[0] < 0:
         raise ValueError(f"lookback times must be 0 Gyr or more; got {lookback_gyr[0]}.")
