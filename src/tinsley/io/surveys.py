@@ -69,7 +69,7 @@ def _survey(table: dict[str, Any], path: Path) -> Survey:
             f"{where}: expected different bands with one filter each; got bands "
             f"{list(bands)} with filters {list(filters)}."
         )
-    layouts = [_layout(entry, len(bands), where) for entry in table.get("layouts", [])]
+    layouts = [_layout(entry, len(bands), where) for entry in _entries(table, "layouts", where)]
     return Survey(
         name=_word(table["name"], f"{where}: name"),
         bands=bands,
@@ -124,10 +124,10 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
         name=name,
         redshift=_words([redshift] if isinstance(redshift, str) else redshift, where),
         error_kind=entry["error_kind"],
-        index=tuple(entry["index"]) if "index" in entry else None,
+        index=tuple(_entries(entry, "index", where)) or None,
         unit_nmgy=entry.get("unit_nmgy", 1.0),
         needs=_words(entry.get("needs", []), f"{where}: needs"),
-        quality=tuple(_quality(cut, where) for cut in entry.get("quality", [])),
+        quality=tuple(_quality(cut, where) for cut in _entries(entry, "quality", where)),
         **columns,
     )
     _check_layout(layout, n_bands, where)
@@ -172,6 +172,12 @@ def _check_keys(entry: Any, known: Iterable[str], required: set[str], where: str
         raise InputError(
             f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}."
         )
+
+
+def _entries(table: dict[str, Any], key: str, where: str) -> list[Any]:
+    if not isinstance(entries := table.get(key, []), list):
+        raise InputError(f"{where}: {key} should be a list; got {entries!r}.")
+    return entries
 
 
 def _word(value: Any, where: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinsley.status import Status
 
-FLUX_PER_MAG = 0.4 * np.log(10.0)
+FLUX_PER_MAG = float(0.4 * np.log(10.0))
 """A small error in magnitudes times this is the error as a fraction of the flux."""
 
 AB_ZEROPOINT_MAG = 22.5
