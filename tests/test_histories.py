@@ -1,5 +1,7 @@
 """Bases and histories from files: the shipped ones are sound, bad ones are refused."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from tinsley.io.histories import (
 from tinsley.sps.sfh import EDGES_GYR, basis_mass, mass_before_gyr
 
 HEADER = "lookback_gyr,basis_1,basis_2,basis_3,basis_4"
-PAPERS = Path(__file__).resolve().parents[1].parent / "shared" / "reference" / "provabgs_nmf"
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS = ROOT.parent / "shared" / "reference" / "provabgs_nmf"
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +186,22 @@ def test_bad_history_files_are_refused(tmp_path):
     pq.write_table(pa.table(columns | {"mass_fraction": [[1.0]]}), tmp_path / "bins.parquet")
     with pytest.raises(InputError, match="needs 42 bins"):
         load_diffstarpop_histories(tmp_path / "bins.parquet")
+
+
+@pytest.mark.parametrize("name", ["sfh_nmf.csv", "diffstarpop_histories.parquet"])
+def test_sources_and_benchmark_describe_the_files_that_ship(name):
+    data = ROOT / "src" / "tinsley" / "data"
+    digest = hashlib.sha256((data / name).read_bytes()).hexdigest()
+    assert digest in (data / "SOURCES.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "results" / "sfh_nmf.json").read_text())
+    assert report["sha256"][name] == digest
+
+
+def test_four_bases_reproduce_held_out_histories_as_reported():
+    report = json.loads((ROOT / "benchmarks" / "results" / "sfh_nmf.json").read_text())
+    fit = report["tinsley"]["fit_light"]
+    assert report["draws"] >= 500
+    assert fit["mass_last_100myr_dex"]["star_forming"]["p95"] < 0.4
+    assert fit["mass_last_1gyr_dex"]["star_forming"]["p95"] < 0.2
+    assert fit["age_mw_dex"]["p95"] < 0.05
+    assert fit["mag"]["r"]["p95"] < 0.17
