@@ -62,7 +62,7 @@ def main() -> None:
         "draws": len(histories.redshift),
         "conventions": "errors are fit minus truth; median, q16, q84, and p95 of the absolute "
         f"value; dex with both floored at sSFR {SSFR_FLOOR_YR}/yr; star-forming: true sSFR (100 "
-        f"Myr) above {STAR_FORMING_YR}/yr; magnitudes: solar, no dust, z = {REDSHIFT_LIGHT}, unit mass",
+        f"Myr) above {STAR_FORMING_YR}/yr; mag: solar, no dust, z = {REDSHIFT_LIGHT}, unit mass",
         "truth": population(histories.mass_fraction, ages_gyr(histories.redshift)),
     }
     for name, bases in sets.items():
