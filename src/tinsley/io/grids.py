@@ -99,7 +99,7 @@ def _load(path: Path) -> SspGrid:
         raise
     except (OSError, RuntimeError) as problem:
         raise InputError(
-            f"SSP grid {path}: expected an HDF5 file; it is none, or it is cut short. "
+            f"SSP grid {path}: expected an HDF5 file; it is none, or cut short or damaged. "
             "Fetch or make it again."
         ) from problem
     except (ValueError, TypeError) as problem:
@@ -124,8 +124,8 @@ def _from_tinsley(file: h5py.File, path: Path) -> SspGrid:
     return SspGrid(
         **columns,
         lum_lsun_aa=lum,
-        name=str(file.attrs["name"]),
-        lsun_erg_s=float(file.attrs["lsun_erg_s"]),
+        name=str(_attribute(file, "name", path)),
+        lsun_erg_s=float(_attribute(file, "lsun_erg_s", path)),
         about={key: str(text) for key, text in about},
     )
 
@@ -157,6 +157,12 @@ def _read(file: h5py.File, name: str, path: Path) -> np.ndarray:
         raise InputError(f"SSP grid {path}: dataset {name!r} is missing.")
     values = file[name][()]
     return values if values.dtype == np.uint16 else np.asarray(values, np.float64)
+
+
+def _attribute(file: h5py.File, name: str, path: Path) -> str | float:
+    if name not in file.attrs:
+        raise InputError(f"SSP grid {path}: attribute {name!r} is missing.")
+    return file.attrs[name]
 
 
 def _embedded_live_fraction(log10_z_zsun: np.ndarray, log10_age_yr: np.ndarray) -> np.ndarray:

@@ -56,10 +56,12 @@ class SspGrid:
                 f"got {self.live_fraction.shape}."
             )
         for label in ("log10_z_zsun", "log10_age_yr", "wave_rest_aa"):
-            if np.any(np.diff(getattr(self, label)) <= 0):
+            if not np.all(np.diff(getattr(self, label)) > 0):
                 raise ValueError(f"{label} must increase from node to node; sort the grid first.")
         if not np.all(np.isfinite(self.lum_lsun_aa)) or np.any(self.lum_lsun_aa < 0):
             raise ValueError("SSP luminosities must be finite and not negative.")
+        if not np.all(self.live_fraction >= 0):
+            raise ValueError("living fractions must be numbers, 0 or more.")
 
 
 def age_weights(grid: SspGrid, age_gyr: np.ndarray) -> np.ndarray:
@@ -79,9 +81,10 @@ def age_weights(grid: SspGrid, age_gyr: np.ndarray) -> np.ndarray:
 def linear_weights(nodes: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Weights of piecewise-linear interpolation, constant beyond the ends, [..., node]."""
     x = np.asarray(x, float)
-    last = len(nodes) - 1
+    if len(nodes) == 1:
+        return np.ones((*x.shape, 1))
     clipped = np.clip(x, nodes[0], nodes[-1])
-    low = np.clip(np.searchsorted(nodes, clipped, side="right") - 1, 0, max(last - 1, 0))
+    low = np.clip(np.searchsorted(nodes, clipped, side="right") - 1, 0, len(nodes) - 2)
     share = (clipped - nodes[low]) / (nodes[low + 1] - nodes[low])
     weights = np.zeros((*x.shape, len(nodes)))
     np.put_along_axis(weights, low[..., None], 1 - share[..., None], axis=-1)
