@@ -7,7 +7,7 @@ class Status(StrEnum):
     """The words on disk, never reworded; a row carries the first that applies, in this order."""
 
     BAD_INPUT = "bad_input"
-    """A flux, an error or a mask that can not be: NaN flux with an error, error <= 0, absurd flux."""
+    """A flux or an error that can not be: NaN flux with an error, error <= 0, absurd flux."""
     REDSHIFT_OUT_OF_RANGE = "redshift_out_of_range"
     """Redshift missing, NaN, or outside the range that the model was trained on."""
     TOO_FEW_BANDS = "too_few_bands"

@@ -1,1 +1,1 @@
-"""Stellar population synthesis: parameters and redshift to rest-frame light. Read galaxy.py first."""
+"""Stellar population synthesis: parameters to rest-frame light. Read galaxy.py first."""
