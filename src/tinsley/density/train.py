@@ -1,0 +1,114 @@
+"""Training on simulations made on the fly: every batch is new, a fixed set decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+Loss = Callable[[Any, Any, Array], Array]
+"""loss(model, data, key): mean loss of one fresh batch; `data` is whatever makes the batch."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train: Adam, warm-up, then a cosine down.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch: Simulations a step.
+        rate: Peak learning rate; the last is a thousandth of it.
+        warmup: Steps of linear warm-up.
+        average: Decay of the exponential moving average of the weights, which is what is kept.
+        clip: Largest norm of the gradient.
+    """
+
+    steps: int = 50_000
+    batch: int = 1024
+    rate: float = 1.5e-3
+    warmup: int = 500
+    average: float = 0.999
+    clip: float = 5.0
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser that this schedule describes."""
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, self.rate, min(self.warmup, self.steps // 10 + 1), self.steps, self.rate * 1e-3
+        )
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
+
+
+class TrainState(eqx.Module):
+    """All that a resumed training needs.
+
+    Attributes:
+        model: Weights being trained.
+        average: Their moving average: the model to use.
+        optimizer_state: Adam's moments.
+        step: Steps done.
+    """
+
+    model: Any
+    average: Any
+    optimizer_state: Any
+    step: Int[Array, ""]
+
+
+def start_training(model: Any, schedule: Schedule) -> TrainState:
+    """A state at step 0."""
+    weights = eqx.filter(model, eqx.is_inexact_array)
+    state = schedule.optimizer().init(weights)
+    return TrainState(model, model, state, jnp.asarray(0, jnp.int32))
+
+
+@eqx.filter_jit
+def train_block(
+    fixed: tuple[Any, Loss, Schedule, int],
+    state: TrainState,
+    run_key: Array,
+) -> tuple[TrainState, Float[Array, " steps"]]:
+    """A block of optimiser steps in one compiled loop.
+
+    The key of a step follows from its number, so a resumed run equals an uninterrupted one.
+
+    Args:
+        fixed: What makes a batch, the loss, the schedule, the number of steps.
+        state: Where training stands.
+        run_key: Key of the run.
+
+    Returns:
+        The state after the block, and each step's loss.
+    """
+    data, loss, schedule, steps = fixed
+    optimizer = schedule.optimizer()
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def one_step(carry: Any, _: None) -> tuple[Any, Array]:
+        now = eqx.combine(carry, static)
+        key = jax.random.fold_in(run_key, now.step)
+        value, slope = eqx.filter_value_and_grad(loss)(now.model, data, key)
+        weights = eqx.filter(now.model, eqx.is_inexact_array)
+        updates, optimizer_state = optimizer.update(slope, now.optimizer_state, weights)
+        model = eqx.apply_updates(now.model, updates)
+        average = _blend(now.average, model, schedule.average, now.step)
+        after = TrainState(model, average, optimizer_state, now.step + 1)
+        return eqx.filter(after, eqx.is_array), value
+
+    carry, losses = jax.lax.scan(one_step, arrays, None, length=steps)
+    return eqx.combine(carry, static), losses
+
+
+def _blend(old: Any, new: Any, decay: float, step: Array) -> Any:
+    """Moving average, whose memory grows with the first steps."""
+    keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+    def mix(a: Any, b: Any) -> Any:
+        return keep * a + (1 - keep) * b if eqx.is_inexact_array(b) else b
+
+    return jax.tree.map(mix, old, new)

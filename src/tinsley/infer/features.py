@@ -1,0 +1,44 @@
+"""What the network sees of a galaxy: asinh magnitudes, log errors, masks, redshift."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tinsley.cosmology import Cosmology
+from tinsley.infer.likelihood import Observation
+
+_SOFTENING = 0.1
+
+
+def n_features(n_bands: int) -> int:
+    """Length of the feature vector."""
+    return 3 * n_bands + 3
+
+
+def features(seen: Observation, cosmology: Cosmology) -> Float[Array, "*batch f"]:
+    """Feature vector of each galaxy.
+
+    Fluxes count relative to the galaxy's own mean flux, weighted by how well each band is
+    measured: the mass, an amplitude, is not for the network to find. The mean itself is given as a
+    luminosity, which matters only near the ends of the mass prior.
+
+    Args:
+        seen: The galaxies; entries of bands without a measurement do not matter.
+        cosmology: For the luminosity.
+    """
+    flux = jnp.where(seen.mask, seen.flux, 0.0)
+    sigma = jnp.where(seen.mask, seen.sigma, 1.0)
+    trust = jnp.where(seen.mask, flux**2 / (flux**2 + sigma**2) + 1e-3, 0.0)
+    mean = jnp.sum(trust * jnp.abs(flux), axis=-1) / jnp.maximum(jnp.sum(trust, axis=-1), 1e-6)
+    noise = jnp.min(jnp.where(seen.mask, sigma, jnp.inf), axis=-1)
+    scale = jnp.maximum(mean, 0.1 * jnp.where(jnp.isfinite(noise), noise, 1.0))
+    relative = flux / scale[..., None]
+    colour = jnp.arcsinh(relative / _SOFTENING) - jnp.arcsinh(1.0 / _SOFTENING)
+    log10_error = jnp.clip(jnp.log10(sigma / scale[..., None]) + 1.0, -3.0, 3.0)
+    on = seen.mask.astype(flux.dtype)
+    luminosity = jnp.log10(scale) + 2.0 * cosmology.log10_dl_mpc(seen.redshift) - 7.0
+    extra = jnp.stack(
+        [4.0 * (seen.redshift - 0.3), jnp.log10(seen.redshift) + 0.7, luminosity], axis=-1
+    )
+    return jnp.concatenate([colour * on, log10_error * on, on, extra], axis=-1)

@@ -1,0 +1,105 @@
+"""Importance weights: Pareto smoothing, effective sample size, k-hat, weighted summaries."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+ESS_GOOD = 100.0
+KHAT_GOOD = 0.7
+"""Above it importance sampling is not to be trusted (Vehtari et al. 2024)."""
+
+
+class PsisResult(NamedTuple):
+    """Smoothed weights of one galaxy.
+
+    Attributes:
+        log_weight: Smoothed and normalised: logsumexp = 0, [draw].
+        ess: Kish's effective sample size of the unsmoothed weights.
+        khat: Shape of the generalised Pareto fitted to the largest weights.
+    """
+
+    log_weight: Array
+    ess: Array
+    khat: Array
+
+
+def pareto_smooth(log_weight: Float[Array, " draw"]) -> PsisResult:
+    """Pareto-smoothed importance sampling.
+
+    Args:
+        log_weight: ln of the weights, -inf allowed; not all -inf.
+
+    Returns:
+        Smoothed log weights, ESS of the raw weights, k-hat. All weights -inf gives NaN.
+
+    Source:
+        Vehtari, Simpson, Gelman, Yao & Gabry (2024), algorithm 1, with relative efficiency 1;
+        checked against arviz-stats (tests/test_importance.py).
+    """
+    number = log_weight.shape[0]
+    n_tail = int(np.ceil(min(0.2 * number, 3 * np.sqrt(number))))
+    shifted = log_weight - jnp.max(log_weight)
+    order = jnp.argsort(shifted)
+    ranked = shifted[order]
+    cutoff = jnp.maximum(ranked[number - n_tail - 1], np.log(np.finfo(np.float32).tiny))
+    excess = jnp.maximum(jnp.exp(ranked[number - n_tail :]) - jnp.exp(cutoff), 0.0)
+    khat, scale = fit_generalised_pareto(excess)
+    level = (jnp.arange(n_tail) + 0.5) / n_tail
+    smooth = jnp.exp(cutoff) + scale * jnp.expm1(-khat * jnp.log1p(-level)) / _nonzero(khat)
+    tail = jnp.where(jnp.isfinite(khat), jnp.log(smooth), ranked[number - n_tail :])
+    tail = jnp.minimum(tail, 0.0)
+    smoothed = (
+        jnp.zeros_like(shifted).at[order].set(jnp.concatenate([ranked[: number - n_tail], tail]))
+    )
+    raw = jnp.exp(shifted)
+    ess = jnp.sum(raw) ** 2 / jnp.sum(raw**2)
+    return PsisResult(smoothed - jax.nn.logsumexp(smoothed), ess, khat)
+
+
+def fit_generalised_pareto(excess: Float[Array, " n"]) -> tuple[Array, Array]:
+    """Shape and scale of a generalised Pareto, from increasing excesses over a threshold.
+
+    Source:
+        Zhang & Stephens (2009), with the weak prior on the shape of Vehtari et al. (2024), app. C.
+    """
+    number = excess.shape[0]
+    n_grid = 30 + int(np.sqrt(number))
+    excess = jnp.maximum(excess, 1e-30)
+    quarter = excess[int(number / 4 + 0.5) - 1]
+    grid = 1.0 - jnp.sqrt(n_grid / (jnp.arange(1, n_grid + 1) - 0.5))
+    inverse = grid / (3.0 * quarter) + 1.0 / excess[-1]
+    shape = jnp.mean(jnp.log1p(-inverse[:, None] * excess), axis=1)
+    profile = number * (jnp.log(-inverse / _nonzero(shape)) - shape - 1.0)
+    weight = jax.nn.softmax(profile)
+    best = jnp.sum(inverse * weight)
+    khat = jnp.mean(jnp.log1p(-best * excess))
+    scale = -khat / best
+    return (number * khat + 5.0) / (number + 10.0), scale
+
+
+def weighted_summary(
+    values: Float[Array, " draw"], weight: Float[Array, " draw"]
+) -> dict[str, Float[Array, ""]]:
+    """Mean, standard deviation and 16, 50, 84 % quantiles; `weight` sums to 1."""
+    mean = jnp.sum(weight * values)
+    std = jnp.sqrt(jnp.maximum(jnp.sum(weight * (values - mean) ** 2), 0.0))
+    order = jnp.argsort(values)
+    middle = jnp.cumsum(weight[order]) - 0.5 * weight[order]
+    quantiles = jnp.interp(jnp.asarray([0.16, 0.5, 0.84]), middle, values[order])
+    return {
+        "mean": mean,
+        "std": std,
+        "q16": quantiles[0],
+        "q50": quantiles[1],
+        "q84": quantiles[2],
+    }
+
+
+def _nonzero(x: Array) -> Array:
+    """x, kept away from 0 so that a ratio stays finite."""
+    return jnp.where(jnp.abs(x) < 1e-6, 1e-6, x)
