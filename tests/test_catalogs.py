@@ -98,11 +98,13 @@ class TestFormats:
         assert ids.tolist() == whole.object_id[start:].tolist()
         assert len(parts[0]) == min(4, 7 - start)
 
-    def test_row_numbers_count_on_from_chunk_to_chunk(self):
-        table = {"Z": [0.1] * 5, "EXTINCTION": np.zeros((5, 5))}
+    def test_row_numbers_count_on_from_chunk_to_chunk(self, tmp_path):
+        table = {"Z": np.full(5, 0.1), "EXTINCTION": np.zeros((5, 5))}
         table |= {"MODELFLUX": np.full((5, 5), 9.0), "MODELFLUX_IVAR": np.ones((5, 5))}
-        from_memory = read_photometry(table, SDSS)
-        assert from_memory.object_id.tolist() == [0, 1, 2, 3, 4]
+        write_fits(tmp_path / "t.fits", table)
+        catalog = open_catalog(tmp_path / "t.fits", SDSS)
+        ids = [chunk.object_id.tolist() for chunk in catalog.chunks(2, start=1)]
+        assert ids == [[1, 2], [3, 4]]
 
     @pytest.mark.parametrize("suffix", WRITERS)
     def test_text_ids(self, tmp_path, suffix):

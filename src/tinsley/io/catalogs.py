@@ -317,18 +317,18 @@ def _are_magnitudes(flux: np.ndarray, error: np.ndarray, there: np.ndarray) -> b
 
     Magnitudes of galaxies lie between 8 and 35 with errors below 1, and, being magnitudes, fall
     from blue to red, while fluxes rise. Fluxes can do each of these, hardly all at once: the range
-    means AB 18.6-20.2 in every band, and the fall a galaxy bluer than any known. In a short table
-    the errors must be small too, as those of magnitudes are; in a table of one band, which has no
-    colour, they must grow with the value as steeply as the errors of magnitudes alone do.
+    means AB 18.6-20.2 in every band, and the fall galaxies bluer than nearly all known. In a short
+    table value over error must be large too, as it is for magnitudes (18 times the S/N); in a table
+    of one band, which has no colour, errors must grow with the value as steeply as the errors of
+    magnitudes alone do.
     """
     there = there & np.isfinite(flux) & np.isfinite(error) & (error > 0)
     if not there.any():
         return False
     value, sigma = flux[there], error[there]
     in_range = (value > 8) & (value < 35) & (sigma < 1)
-    if np.mean(in_range) < 0.8 or np.median(value / np.abs(sigma)) < (
-        30 if len(flux) >= 20 else 100
-    ):
+    least = 210 if len(flux) < 5 else 100 if len(flux) < 20 else 30
+    if np.mean(in_range) < 0.8 or np.median(value / sigma) < least:
         return False
     rows = there.sum(axis=1) >= 2
     if not rows.any():
