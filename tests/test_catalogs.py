@@ -586,7 +586,7 @@ class TestResults:
         path = tmp_path / name
         path.write_text("what was there before")
         (tmp_path / f"{name}.part").symlink_to("/dev/full")
-        with pytest.raises(InputError, match="the disk is full. Free some space"):
+        with pytest.raises(InputError, match="the disk is full; free some space"):
             write_json(path, [1]) if name == "t.json" else write_table(path, self.COLUMNS)
         assert path.read_text() == "what was there before"
         assert [p.name for p in tmp_path.iterdir()] == [name]

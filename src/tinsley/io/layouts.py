@@ -52,7 +52,7 @@ def choose_layout(table: Table, survey: Survey, name: str | None) -> Layout:
     shown = ", ".join(table.columns[:12]) + (", ..." if len(table.columns) > 12 else "")
     raise InputError(
         f"{table.label} lacks column {', '.join(lacks[nearest])} of layout "
-        f"{layouts[nearest].name!r}; it has {shown}. Rename or add columns, or choose another "
+        f"{layouts[nearest].name!r}; it has {shown}; rename or add columns, or choose another "
         f"layout of survey {survey.name!r} ({', '.join(survey.layout_names)}) with --layout."
     )
 

@@ -80,7 +80,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def _not_written(path: Path, error: OSError) -> InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
-            f"{path} can not be written: the disk is full. Free some space or choose another "
+            f"{path} can not be written: the disk is full; free some space or choose another "
             "folder, then run the same command again."
         )
     return InputError(f"{path} can not be written: {error.strerror or error}.")

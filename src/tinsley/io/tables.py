@@ -51,7 +51,7 @@ def open_table(path: str | Path) -> Table:
     if path.suffix.lower() not in kinds:
         raise InputError(
             f"catalogue {path} has the suffix {path.suffix!r}; "
-            f"expected one of {', '.join(kinds)}. Convert or rename it."
+            f"expected one of {', '.join(kinds)}; convert or rename it."
         )
     return kinds[path.suffix.lower()](path)
 
@@ -69,10 +69,7 @@ class FitsTable:
         except (OSError, fits.VerifyError, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{path} is not a FITS file that can be read: {_one_line(error)}. "
-                "Check that it is complete and of the kind that its suffix says."
-            ) from error
+            raise _unreadable(path, "FITS", error) from error
 
     def _first_table(self, hdus: fits.HDUList) -> tuple[int, tuple[str, ...]]:
         for number, hdu in enumerate(hdus):
@@ -81,7 +78,7 @@ class FitsTable:
                 if end > self.path.stat().st_size:
                     raise InputError(
                         f"{self.path} is cut short: its table needs {end} bytes and the file has "
-                        f"{self.path.stat().st_size}. Copy or download it again."
+                        f"{self.path.stat().st_size}; copy or download it again."
                     )
                 return number, tuple(hdu.columns.names)
         raise InputError(f"{self.path} holds no table; expected a FITS binary table.")
@@ -259,13 +256,14 @@ def _names(values: np.ndarray) -> np.ndarray:
 
 def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
     return InputError(
-        f"{path} is not a {kind} file that can be read: {_one_line(error)}. "
-        "Check that it is complete and of the kind that its suffix says."
+        f"{path} is not a {kind} file that can be read ({_one_line(error)}); "
+        "check that it is complete and of the kind that its suffix says."
     )
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:200]
+    """The first sentence of an error that came from a library."""
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
 
 
 def named(columns: Sequence[str], name: str) -> str | None:
