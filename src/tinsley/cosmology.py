@@ -46,16 +46,21 @@ class Cosmology(eqx.Module):
         return table[low] * (1 - share) + table[low + 1] * share
 
 
+def default_cosmology() -> FLRW:
+    """Flat LCDM with Om0 = 0.307, H0 = 67.7."""
+    from astropy.cosmology import FlatLambdaCDM
+
+    return FlatLambdaCDM(H0=H0_KM_S_MPC, Om0=OM0)
+
+
 def make_cosmology(model: FLRW | None = None, *, z_max: float = 2.0) -> Cosmology:
     """Tabulate an astropy cosmology.
 
     Args:
-        model: Any astropy cosmology; by default flat LCDM with Om0 = 0.307, H0 = 67.7.
+        model: Any astropy cosmology; `default_cosmology` if not given.
         z_max: Largest redshift that will be asked for.
     """
-    from astropy.cosmology import FlatLambdaCDM
-
-    model = model or FlatLambdaCDM(H0=H0_KM_S_MPC, Om0=OM0)
+    model = model or default_cosmology()
     redshift = np.linspace(0, z_max, _NODES)
     dl_mpc = model.luminosity_distance(redshift[1:]).to_value("Mpc")
     hubble_mpc = 299792.458 / model.H0.to_value("km/(s Mpc)")

@@ -32,11 +32,9 @@ class Stars:
 
 def exact_photometry(model: GalaxyModel, filters: tuple[Filter, ...], theta: Values) -> np.ndarray:
     """Flux of one galaxy in each band, nanomaggies, by full-resolution integrals, [band]."""
-    from astropy.cosmology import FlatLambdaCDM
-
     redshift = float(theta["redshift"])
     wave_rest_aa, lum_lsun_aa = rest_spectrum(model, theta)
-    dl_cm = FlatLambdaCDM(H0=67.7, Om0=0.307).luminosity_distance(redshift).to_value("cm")
+    dl_cm = model.cosmology.luminosity_distance(redshift).to_value("cm")
     wave_aa = wave_rest_aa * (1 + redshift)
     flux_aa = lum_lsun_aa * model.ssp.lsun_erg_s / (4 * np.pi * dl_cm**2 * (1 + redshift))
     mass = 10 ** float(theta["log10_mstar_msun"])
@@ -52,7 +50,9 @@ def maggies(wave_aa: np.ndarray, flux_erg_s_cm2_aa: np.ndarray, band: Filter) ->
     knots = np.union1d(wave_aa[inside], band.wave_aa)
     fine = np.interp(np.arange(8 * len(knots) - 7) / 8, np.arange(len(knots)), knots)
     response = np.interp(fine, band.wave_aa, band.response)
-    counts = trapezoid(np.interp(fine, wave_aa, flux_erg_s_cm2_aa) * response * fine, fine)
+    counts = trapezoid(
+        np.interp(fine, wave_aa, flux_erg_s_cm2_aa, left=0, right=0) * response * fine, fine
+    )
     ab_counts = trapezoid(3.631e-20 * 2.99792458e18 / fine**2 * response * fine, fine)
     return float(counts / ab_counts)
 
@@ -70,7 +70,7 @@ def rest_spectrum(model: GalaxyModel, theta: Values) -> tuple[np.ndarray, np.nda
 
 def stars(model: GalaxyModel, theta: Values) -> Stars:
     """The mass, age and metallicity of a galaxy's stars, bin by bin, then the burst."""
-    age_gyr = _age_gyr(float(theta["redshift"]))
+    age_gyr = _age_gyr(model, float(theta["redshift"]))
     edges = _edges_gyr(age_gyr)
     beta = np.array([theta[f"beta_{k}"] for k in (1, 2, 3, 4)])
     formed = np.array(
@@ -90,7 +90,7 @@ def exact_derived(model: GalaxyModel, theta: Values) -> dict[str, float]:
     """Derived properties of one galaxy; names and units as in `tinsley.sps.derived`."""
     population = stars(model, theta)
     mass_formed = 10 ** float(theta["log10_mstar_msun"])
-    age_gyr = _age_gyr(float(theta["redshift"]))
+    age_gyr = _age_gyr(model, float(theta["redshift"]))
     beta = np.array([theta[f"beta_{k}"] for k in (1, 2, 3, 4)])
     smooth = population.mass[:-1].sum() / _integral(model, beta, 0.0, age_gyr)
 
@@ -129,10 +129,8 @@ def _edges_gyr(age_gyr: float) -> np.ndarray:
     return np.array([e for e in uncut if e < age_gyr] + [age_gyr])
 
 
-def _age_gyr(redshift: float) -> float:
-    from astropy.cosmology import FlatLambdaCDM
-
-    return float(FlatLambdaCDM(H0=67.7, Om0=0.307).age(redshift).to_value("Gyr"))
+def _age_gyr(model: GalaxyModel, redshift: float) -> float:
+    return float(model.cosmology.age(redshift).to_value("Gyr"))
 
 
 def _integral(model: GalaxyModel, beta: np.ndarray, start_gyr: float, stop_gyr: float) -> float:

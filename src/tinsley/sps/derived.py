@@ -56,7 +56,7 @@ def make_derived_tables(model: GalaxyModel, grid: RedshiftGrid) -> DerivedTables
     history = make_history(model, grid)
     recent, living = [], []
     for i, redshift in enumerate(grid.nodes):
-        age_gyr = float(model.cosmology.age_gyr(jnp.asarray(redshift)))
+        age_gyr = float(model.cosmology.age(redshift).to_value("Gyr"))
         shares = np.stack([_share_before(bin_edges_gyr(age_gyr), span) for span in SPANS_GYR])
         recent.append(np.einsum("sb,kb->sk", shares, np.asarray(history.mass[i], float)))
         at_bins = age_weights(model.ssp, np.asarray(history.centre_gyr[i], float))

@@ -7,19 +7,23 @@ once in float64 and interpolated linearly in ln(1 + z): the mass that each basis
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tinsley.cosmology import Cosmology, make_cosmology
+from tinsley.cosmology import Cosmology, default_cosmology, make_cosmology
 from tinsley.parameters import BETAS, Theta
 from tinsley.sps.bases import SfhBases
 from tinsley.sps.dust import TwoComponentDust
 from tinsley.sps.metallicity import AbstractMetallicity, ConstantMetallicity
 from tinsley.sps.sfh import basis_mass, bin_centres_gyr
 from tinsley.sps.ssp import SspGrid
+
+if TYPE_CHECKING:
+    from astropy.cosmology import FLRW
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,14 @@ class GalaxyModel:
         bases: The four bases of the star-formation history.
         metallicity: How metallicity goes with lookback time.
         dust: Attenuation.
-        cosmology: Distance and age.
+        cosmology: Distance and age: any astropy cosmology.
     """
 
     ssp: SspGrid
     bases: SfhBases
     metallicity: AbstractMetallicity = field(default_factory=ConstantMetallicity)
     dust: TwoComponentDust = field(default_factory=TwoComponentDust)
-    cosmology: Cosmology = field(default_factory=make_cosmology)
+    cosmology: FLRW = field(default_factory=default_cosmology)
 
 
 class RedshiftGrid(eqx.Module):
@@ -59,6 +63,17 @@ class RedshiftGrid(eqx.Module):
         x = (jnp.log1p(redshift) - start) * ((self.number - 1) / (stop - start))
         low = jnp.clip(x.astype(jnp.int32), 0, self.number - 2)
         return low, jnp.clip(x - low, 0.0, 1.0)
+
+
+REDSHIFT_STEP = 0.002
+"""Spacing of `redshift_grid` in ln(1 + z); see benchmarks/results/photometry.json for its error."""
+
+
+def redshift_grid(z_min: float, z_max: float) -> RedshiftGrid:
+    """Nodes at the usual spacing over a range of redshifts, and a little more at both ends."""
+    low, high = max(z_min - 0.002, 0.001), z_max + 0.005
+    number = int(np.ceil((np.log1p(high) - np.log1p(low)) / REDSHIFT_STEP)) + 1
+    return RedshiftGrid(low, high, number)
 
 
 class History(eqx.Module):
@@ -98,12 +113,12 @@ class History(eqx.Module):
 
 def make_history(model: GalaxyModel, grid: RedshiftGrid) -> History:
     """Tabulate the bases' mass per bin on a redshift grid (float64, then stored as floats)."""
-    ages = np.asarray([float(model.cosmology.age_gyr(jnp.asarray(z))) for z in grid.nodes])
+    ages = model.cosmology.age(grid.nodes).to_value("Gyr")
     mass = np.stack([basis_mass(model.bases, age) for age in ages])
     scale = 1.0 / basis_mass(model.bases, 13.8).sum()
     return History(
         grid=grid,
         mass=jnp.asarray(mass * scale, dtype=float),
         centre_gyr=jnp.asarray(np.stack([bin_centres_gyr(age) for age in ages]), dtype=float),
-        cosmology=model.cosmology,
+        cosmology=make_cosmology(model.cosmology, z_max=grid.z_max),
     )
