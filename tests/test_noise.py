@@ -12,6 +12,7 @@ from tinsley.io.catalogs import load_noise_catalog
 from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import (
     BroadNoise,
+    SigmaGivenFlux,
     fit_sigma_given_flux,
     fit_snr_given_flux,
     noise_from_dict,
@@ -71,6 +72,17 @@ def test_a_known_law_is_found_again(fit):
     drawn = np.asarray(noise.sample_sigma(truth, key=jax.random.key(1)))
     assert np.median(drawn) == pytest.approx(np.sqrt(0.25 + 0.5), rel=0.02)
     assert np.std(np.log10(drawn)) == pytest.approx(0.04, rel=0.15)
+
+
+def test_negative_errors_are_drawn_again():
+    """Where the scatter is as wide as the mean, a plain Gaussian is negative one time in six."""
+    nodes = jnp.array([[15.0, 25.0]])
+    noise = SigmaGivenFlux(nodes, jnp.full((1, 2), 0.1), jnp.full((1, 2), 0.1))
+    flux = jnp.full((50_000, 1), 10.0)
+    drawn = np.asarray(noise.sample_sigma(flux, key=jax.random.key(6))) / (0.4 * np.log(10) * 10)
+    assert np.all(drawn > 0)
+    # the mean of a normal cut one sigma below its centre: 1 + phi(1) / Phi(1) = 1.2876 sigma
+    assert drawn.mean() == pytest.approx(0.1 * 1.2876, rel=0.01)
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS.keys())

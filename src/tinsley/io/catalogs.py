@@ -328,7 +328,7 @@ def _are_magnitudes(flux: np.ndarray, error: np.ndarray, there: np.ndarray) -> b
     value, sigma = flux[there], error[there]
     in_range = (value > 8) & (value < 35) & (sigma < 1)
     least = 210 if len(flux) < 5 else 100 if len(flux) < 20 else 30
-    if np.mean(in_range) < 0.8 or np.median(value / sigma) < least:
+    if np.mean(in_range) < 0.8 or np.median(value[in_range] / sigma[in_range]) < least:
         return False
     rows = there.sum(axis=1) >= 2
     if not rows.any():
