@@ -31,7 +31,7 @@ class Schedule:
 
     steps: int = 50_000
     batch: int = 1024
-    rate: float = 1.5e-3
+    rate: float = 3e-3
     warmup: int = 500
     average: float = 0.999
     clip: float = 5.0

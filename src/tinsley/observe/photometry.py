@@ -209,7 +209,7 @@ def make_band_tables(
     model: GalaxyModel,
     filters: tuple[Filter, ...],
     grid: RedshiftGrid,
-    nodes_per_band: tuple[int, ...] | None = None,
+    ssp_flux: np.ndarray | None = None,
 ) -> BandTables:
     """Tabulate every SSP in every band on a redshift grid.
 
@@ -217,45 +217,48 @@ def make_band_tables(
         model: The physics.
         filters: The bands, in order.
         grid: Redshift nodes; the flux is linear in ln(1 + z) between them.
-        nodes_per_band: Wavelength nodes of each band; by default `default_nodes`. A secondary
-            window, such as the red leak of SDSS u, gets three more.
+        ssp_flux: What `tabulate_ssps` gives for the same grid and filters, if at hand
+            (`tinsley.io.band_tables` keeps it on disk).
 
     Returns:
         Tables in the default float type; integrals are done in float64.
     """
-    nodes_per_band = nodes_per_band or tuple(default_nodes(f) for f in filters)
-    bands = [band_nodes(f, k) for f, k in zip(filters, nodes_per_band, strict=True)]
+    ssp_flux = tabulate_ssps(model.ssp, filters, grid) if ssp_flux is None else ssp_flux
+    bands = [band_nodes(f, default_nodes(f)) for f in filters]
     history = make_history(model, grid)
     young = n_young_bins(model.dust.t_birth_cloud_gyr)
-    constant = isinstance(model.metallicity, ConstantMetallicity)
-    basis, burst, bins = [], [], []
-    for i, redshift in enumerate(grid.nodes):
-        ssp = np.concatenate(
-            [
-                _node_flux(model.ssp, f, panels, redshift)
-                for f, panels in zip(filters, bands, strict=True)
-            ],
-            axis=-1,
-        )
+    evolving = not isinstance(model.metallicity, ConstantMetallicity)
+    basis, bins = [], []
+    for i, flux in enumerate(ssp_flux):
         at_bins = age_weights(model.ssp, np.asarray(history.centre_gyr[i], np.float64))
         mass = np.asarray(history.mass[i], np.float64)
         halves = [mass[:, :young] @ at_bins[:young], mass[:, young:] @ at_bins[young:]]
-        basis.append(np.einsum("ka,man->mkn", np.concatenate(halves), ssp))
-        burst.append(ssp)
-        if not constant:
-            bins.append(np.einsum("ba,man->mbn", at_bins, ssp))
+        basis.append(np.einsum("ka,man->mkn", np.concatenate(halves), flux))
+        if evolving:
+            bins.append(np.einsum("ba,man->mbn", at_bins, flux))
     return BandTables(
         history=history,
         metallicity=model.metallicity,
         dust=model.dust,
         node_aa=jnp.asarray(np.concatenate([n for b in bands for n in b]), dtype=float),
         basis=jnp.asarray(np.stack(basis), dtype=float),
-        burst=jnp.asarray(np.stack(burst), dtype=float),
-        bins=None if constant else jnp.asarray(np.stack(bins), dtype=float),
+        burst=jnp.asarray(ssp_flux, dtype=float),
+        bins=jnp.asarray(np.stack(bins), dtype=float) if evolving else None,
         log10_z_zsun=jnp.asarray(model.ssp.log10_z_zsun, dtype=float),
         log10_age_yr=jnp.asarray(model.ssp.log10_age_yr, dtype=float),
         band_of_node=tuple(i for i, b in enumerate(bands) for n in b for _ in n),
         n_young=young,
+    )
+
+
+def tabulate_ssps(ssp: SspGrid, filters: tuple[Filter, ...], grid: RedshiftGrid) -> np.ndarray:
+    """Flux of each SSP at each node of each band, maggies at 10 pc, [z, met, age, node]."""
+    bands = [(f, band_nodes(f, default_nodes(f))) for f in filters]
+    return np.stack(
+        [
+            np.concatenate([_node_flux(ssp, f, panels, z) for f, panels in bands], axis=-1)
+            for z in grid.nodes
+        ]
     )
 
 

@@ -1,0 +1,32 @@
+"""The `tinsley` command. Each command is a short recipe: load, build, run, save."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tinsley.cli import train
+from tinsley.cli.console import console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    help="Physical properties of galaxies from their photometry.",
+)
+app.add_typer(train.app, name="train")
+
+
+def run() -> None:
+    """Run the command line; what a user did wrong becomes one sentence and exit code 2."""
+    from tinsley.errors import InputError
+
+    try:
+        app()
+    except InputError as problem:
+        console.print(f"[red]tinsley:[/] {problem}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("tinsley: stopped; the same command goes on where it was.")
+        sys.exit(130)

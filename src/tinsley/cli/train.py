@@ -1,0 +1,156 @@
+"""`tinsley train`: learn posteriors from simulations."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinsley.cli.console import console
+
+app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
+
+REDSHIFT_RANGE = (0.01, 0.6)
+SNR_MARGIN = (0.7, 1.1)
+"""The training S/N goes a little beyond the survey's, so that its ends are not edges."""
+N_VALIDATION = 8192
+BLOCK = 250
+
+
+@app.callback()
+def main() -> None:
+    """Train a network on simulated galaxies."""
+
+
+@app.command()
+def posterior(
+    survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path("runs/train"),
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "my-posterior",
+    density: Annotated[
+        str, typer.Option(help="coupling (default) or maf (SEDflow's).")
+    ] = "coupling",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 50_000,
+    batch: Annotated[int, typer.Option(min=8, help="Fresh galaxies a step.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+) -> None:
+    """Train an amortised posterior: photometry with errors and redshift to 12 parameters.
+
+    Every batch is simulated anew; a fixed validation set decides which weights are kept. Kill it
+    and start it again with the same options: it goes on from the last checkpoint.
+    """
+    import jax
+
+    from tinsley.density.flows import FLOWS, make_flow
+    from tinsley.density.train import Schedule, start_training
+    from tinsley.errors import InputError
+    from tinsley.infer.features import n_features
+    from tinsley.infer.simulator import Simulator
+    from tinsley.io.checkpoints import TrainingFolder
+    from tinsley.io.models import build_tables, save_model
+    from tinsley.io.surveys import load_survey
+    from tinsley.observe.noise import BroadNoise
+    from tinsley.parameters import default_space
+
+    if density not in FLOWS:
+        raise InputError(f"no density {density!r}; expected one of {', '.join(FLOWS)}.")
+    survey_ = load_survey(survey)
+    tables, _ = build_tables(survey_.filters, REDSHIFT_RANGE)
+    snr_range = tuple(
+        float(survey_.noise[k]) * m for k, m in zip(("snr_min", "snr_max"), SNR_MARGIN, strict=True)
+    )
+    simulator = Simulator(default_space(), tables, BroadNoise(*snr_range), REDSHIFT_RANGE)
+    schedule = Schedule(steps=steps, batch=batch)
+    key_flow, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
+    n_dim = simulator.space.without_mass().n_unit
+    flow = make_flow(FLOWS[density], n_features(len(survey_.bands)), n_dim, key=key_flow)
+    setup = {"survey": survey_.name, "flow": FLOWS[density], "steps": steps, "batch": batch}
+    folder = TrainingFolder(run, setup | {"seed": seed, "snr_range": snr_range})
+    state = folder.resume(start_training(flow, schedule))
+    history = _train(state, simulator, schedule, folder, (key_run, key_check))
+    spec = _spec(name, survey_, simulator, FLOWS[density], setup, history)
+    save_model(out, spec, folder.best(flow))
+    console.print(f"[bold]{out}[/]: validation loss {history[-1]['validation_loss']:.4f}")
+
+
+def _train(state: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
+    """Train to the end of the schedule, with a checkpoint at every validation."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from tinsley.density.train import train_block
+    from tinsley.infer.amortized import training_loss, training_pairs
+
+    x, condition = training_pairs(simulator, N_VALIDATION, keys[1])
+
+    @eqx.filter_jit
+    def validation_loss(flow: Any) -> Any:
+        each = jax.lax.map(lambda pair: flow.log_prob(*pair), (x, condition), batch_size=1024)
+        return -jnp.mean(each)
+
+    history = folder.history()
+    before = history[-1]["seconds"] if history else 0.0
+    started = time.monotonic()
+    every = max(1, min(8, schedule.steps // BLOCK // 10)) * BLOCK
+    with _progress() as bar:
+        task = bar.add_task("training", total=schedule.steps, completed=int(state.step), loss="")
+        while (done := int(state.step)) < schedule.steps:
+            n = min(BLOCK, schedule.steps - done)
+            fixed = ((simulator, schedule.batch), training_loss, schedule, n)
+            state, losses = train_block(fixed, state, keys[0])
+            bar.update(task, completed=done + n, loss=f"{float(jnp.mean(losses)):.3f}")
+            if (done + n) % every == 0 or done + n == schedule.steps:
+                history.append(
+                    {
+                        "step": done + n,
+                        "seconds": round(before + time.monotonic() - started, 1),
+                        "train_loss": float(jnp.mean(losses)),
+                        "validation_loss": float(validation_loss(state.average)),
+                    }
+                )
+                folder.save(state, history)
+    return history
+
+
+def _spec(
+    name: str, survey: Any, simulator: Any, flow: dict, setup: dict, history: list[dict]
+) -> Any:
+    """The header of the model file."""
+    import jax
+    import numpy as np
+
+    from tinsley.infer.spec import PosteriorSpec
+    from tinsley.infer.support import fit_colour_limits
+    from tinsley.io.models import physics_checksums
+
+    made = simulator.sample(200_000, key=jax.random.key(0))
+    limits = fit_colour_limits(np.asarray(made.flux_true), np.asarray(made.theta["redshift"]))
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    return PosteriorSpec(
+        name=name,
+        survey=survey.name,
+        bands=survey.bands,
+        filters=survey.filters,
+        space=simulator.space.to_dict(),
+        redshift_range=simulator.redshift_range,
+        snr_range=(simulator.noise.snr_min, simulator.noise.snr_max),
+        flow=flow,
+        colour_limits=limits.to_dict(),
+        training=setup | {"best": best, "last": history[-1]},
+        **physics_checksums(),
+    )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,54 @@
+"""What a trained posterior is, less its weights: all that must match when it is used again."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PosteriorSpec:
+    """Plain description of an amortised posterior; the header of its file.
+
+    Attributes:
+        name: e.g. "sdss-v1".
+        survey: Survey that it was trained for.
+        bands: Short names, in order.
+        filters: Filter names, in order.
+        space: The prior, `ParamSpace.to_dict`.
+        redshift_range: Redshifts of the training galaxies.
+        snr_range: Range of the log-uniform S/N of the training galaxies.
+        flow: Shape of the network, as `tinsley.density.flows.make_flow` takes it.
+        ssp_sha256, bases_sha256: Checksums of the physics it was trained on.
+        colour_limits: `ColourLimits.to_dict`.
+        training: Steps, batch, minutes, validation loss: how it came to be.
+    """
+
+    name: str
+    survey: str
+    bands: tuple[str, ...]
+    filters: tuple[str, ...]
+    space: list[dict[str, Any]]
+    redshift_range: tuple[float, float]
+    snr_range: tuple[float, float]
+    flow: dict[str, Any]
+    ssp_sha256: str
+    bases_sha256: str
+    colour_limits: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def spec_from_dict(plain: dict[str, Any]) -> PosteriorSpec:
+    """The inverse of `PosteriorSpec.to_dict`; ValueError where entries are missing or unknown."""
+    names = {f.name for f in dataclasses.fields(PosteriorSpec)}
+    if set(plain) - names or names - set(plain):
+        wrong = sorted(set(plain) ^ names)
+        raise ValueError(f"a model's description has missing or unknown entries: {wrong}.")
+    tuples = ("bands", "filters", "redshift_range", "snr_range")
+    entries: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in plain.items()}
+    return PosteriorSpec(**entries)

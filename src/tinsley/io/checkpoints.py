@@ -1,0 +1,65 @@
+"""Checkpoints of a training: go on where it was killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+
+from tinsley.density.train import TrainState
+from tinsley.errors import InputError
+from tinsley.io.results import new_file, write_json
+
+_STATE, _BEST, _SETUP, _HISTORY = "state.eqx", "best.eqx", "setup.json", "history.json"
+
+
+class TrainingFolder:
+    """The folder of one training: its settings, its last state, the best weights, its history."""
+
+    def __init__(self, folder: Path, setup: dict[str, Any]) -> None:
+        """Open or begin a training.
+
+        Args:
+            folder: Made if it is not there.
+            setup: Settings; a folder begun with other settings is refused.
+        """
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        setup = json.loads(json.dumps(setup))
+        path = folder / _SETUP
+        if not path.exists():
+            write_json(path, setup)
+        elif (found := json.loads(path.read_text())) != setup:
+            changed = sorted(k for k in {*found, *setup} if found.get(k) != setup.get(k))
+            raise InputError(
+                f"{folder} holds a training with other settings ({', '.join(changed)}); give the "
+                "same settings to go on with it, or another --run folder to begin anew."
+            )
+
+    def history(self) -> list[dict[str, float]]:
+        """One entry per validation: step, seconds, train_loss, validation_loss."""
+        path = self.folder / _HISTORY
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def resume(self, start: TrainState) -> TrainState:
+        """The last state, or `start` where there is none."""
+        path = self.folder / _STATE
+        return eqx.tree_deserialise_leaves(path, start) if path.exists() else start
+
+    def best(self, like: Any) -> Any:
+        """The weights with the lowest validation loss so far."""
+        return eqx.tree_deserialise_leaves(self.folder / _BEST, like)
+
+    def save(self, state: TrainState, history: list[dict[str, float]]) -> None:
+        """Write the state and the history; the weights too when they are the best so far."""
+        losses = [entry["validation_loss"] for entry in history]
+        if losses[-1] == min(losses):
+            self._write(_BEST, state.average)
+        self._write(_STATE, state)
+        write_json(self.folder / _HISTORY, history)
+
+    def _write(self, name: str, tree: Any) -> None:
+        with new_file(self.folder / name) as file:
+            eqx.tree_serialise_leaves(file, tree)

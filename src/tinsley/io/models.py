@@ -1,0 +1,182 @@
+"""Trained posteriors on disk: one JSON line that says what it is, then the weights.
+
+No pickle: the weights are `equinox.tree_serialise_leaves` of the flow that the header describes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+import tinsley
+from tinsley.density.flows import ConditionalFlow, make_flow
+from tinsley.errors import InputError
+from tinsley.infer.amortized import AmortizedPosterior
+from tinsley.infer.features import n_features
+from tinsley.infer.spec import PosteriorSpec, spec_from_dict
+from tinsley.io.band_tables import load_band_tables
+from tinsley.io.filters import load_filters
+from tinsley.io.grids import load_ssp_grid
+from tinsley.io.histories import load_sfh_bases
+from tinsley.io.results import new_file
+from tinsley.observe.photometry import BandTables
+from tinsley.parameters import ParamSpace, param_space_from_dict
+from tinsley.sps.derived import DerivedTables, make_derived_tables
+from tinsley.sps.galaxy import GalaxyModel, redshift_grid
+
+FORMAT = 1
+MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
+ALIASES = {"sdss": "sdss-v1"}
+"""A survey's own name stands for its newest model."""
+
+
+@dataclass(frozen=True)
+class LoadedPosterior:
+    """A posterior ready for use, with what its file says of it.
+
+    Attributes:
+        posterior: Network and physics.
+        spec: The header.
+        sha256: Checksum of the file.
+    """
+
+    posterior: AmortizedPosterior
+    spec: PosteriorSpec
+    sha256: str
+
+
+def model_names() -> list[str]:
+    """Models that come with the package."""
+    return sorted(path.stem for path in MODELS.glob("*.tinsley"))
+
+
+def model_path(name: str | Path) -> Path:
+    """The file of a model: a name that ships ("sdss-v1", alias "sdss"), or a path.
+
+    Raises:
+        InputError: If there is none.
+    """
+    shipped = MODELS / f"{ALIASES.get(str(name), str(name))}.tinsley"
+    path = shipped if shipped.exists() else Path(name)
+    if not path.is_file():
+        known = ", ".join([*model_names(), *ALIASES])
+        raise InputError(f"no model {str(name)!r}: expected a file, or one of {known}.")
+    return path
+
+
+def load_posterior(name: str | Path) -> LoadedPosterior:
+    """A trained posterior by name or from a file.
+
+    Raises:
+        InputError: No such model; not a model file; of another format; damaged or tampered with;
+            or trained on other stellar populations than this package holds.
+    """
+    spec, flow, sha256 = read_model(model_path(name))
+    space = param_space_from_dict(spec.space)
+    tables, derived_tables = build_tables(spec.filters, spec.redshift_range)
+    _check_physics(spec)
+    return LoadedPosterior(AmortizedPosterior(flow, space, tables, derived_tables), spec, sha256)
+
+
+def read_model(path: Path) -> tuple[PosteriorSpec, ConditionalFlow, str]:
+    """Header, flow and file checksum of a model file; see `load_posterior` for what it refuses."""
+    content = path.read_bytes()
+    line, _, weights = content.partition(b"\n")
+    header = _header(line, path)
+    if hashlib.sha256(weights).hexdigest() != header["weights_sha256"] or (
+        _digest(header["spec"]) != header["spec_sha256"]
+    ):
+        raise InputError(f"model {path} is damaged or was changed: its checksums do not match.")
+    try:
+        spec = spec_from_dict(header["spec"])
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"model {path}: {problem}") from problem
+    flow = eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_flow(spec))
+    return spec, flow, hashlib.sha256(content).hexdigest()
+
+
+def save_model(path: Path, spec: PosteriorSpec, flow: ConditionalFlow) -> None:
+    """Write a model file; it appears whole or not at all."""
+    buffer = io.BytesIO()
+    eqx.tree_serialise_leaves(buffer, flow)
+    plain = json.loads(json.dumps(spec.to_dict()))
+    header = {
+        "tinsley_model": FORMAT,
+        "version": tinsley.__version__,
+        "spec": plain,
+        "spec_sha256": _digest(plain),
+        "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+    }
+    with new_file(path) as file:
+        file.write(json.dumps(header).encode() + b"\n" + buffer.getvalue())
+
+
+def empty_flow(spec: PosteriorSpec) -> ConditionalFlow:
+    """A flow of the shape that the header describes, with weights yet to be filled in."""
+    n_dim = param_space_from_dict(spec.space).without_mass().n_unit
+    return make_flow(spec.flow, n_features(len(spec.bands)), n_dim, key=jax.random.key(0))
+
+
+def build_model() -> GalaxyModel:
+    """Tinsley's default physics: the embedded grid and bases."""
+    return GalaxyModel(load_ssp_grid(), load_sfh_bases())
+
+
+def build_tables(
+    filters: tuple[str, ...], redshift_range: tuple[float, float]
+) -> tuple[BandTables, DerivedTables]:
+    """Forward model of the default physics in some bands, over a range of redshifts."""
+    model = build_model()
+    grid = redshift_grid(*redshift_range)
+    tables = load_band_tables(model, load_filters(filters), grid)
+    return tables, make_derived_tables(model, grid)
+
+
+def physics_checksums() -> dict[str, str]:
+    """SHA-256 of the embedded stellar populations and bases."""
+    data = MODELS.parent
+    files = {"ssp_sha256": "ssp_bc03_miles.h5", "bases_sha256": "sfh_nmf.csv"}
+    return {
+        key: hashlib.sha256((data / name).read_bytes()).hexdigest() for key, name in files.items()
+    }
+
+
+def space_of(spec: PosteriorSpec) -> ParamSpace:
+    """The prior of a model."""
+    return param_space_from_dict(spec.space)
+
+
+def _check_physics(spec: PosteriorSpec) -> None:
+    here = physics_checksums()
+    if (spec.ssp_sha256, spec.bases_sha256) != (here["ssp_sha256"], here["bases_sha256"]):
+        raise InputError(
+            f"model {spec.name} was trained on other stellar populations or bases than this "
+            "version of tinsley holds; train it anew or install the version that made it."
+        )
+
+
+def _header(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+        found = header["tinsley_model"]
+        complete = {"spec", "spec_sha256", "weights_sha256"} <= set(header)
+    except (ValueError, TypeError, KeyError) as problem:
+        raise InputError(f"{path} is not a tinsley model file.") from problem
+    if found != FORMAT or not complete:
+        raise InputError(
+            f"model {path} has format {found}, made by tinsley {header.get('version', 'unknown')}; "
+            f"this version reads format {FORMAT}. Install the version that made it, or train anew."
+        )
+    return header
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
