@@ -8,6 +8,7 @@ import typer
 
 from tinsley.cli import train
 from tinsley.cli.console import console
+from tinsley.cli.infer import infer
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     help="Physical properties of galaxies from their photometry.",
 )
+app.command()(infer)
 app.add_typer(train.app, name="train")
 
 

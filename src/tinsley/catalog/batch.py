@@ -1,0 +1,118 @@
+"""Posteriors of a batch of galaxies: fixed shapes, so that neighbours change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from tinsley.infer.amortized import AmortizedPosterior, draw_posterior
+from tinsley.infer.importance import weighted_summary
+from tinsley.infer.likelihood import Observation
+from tinsley.observe.survey import Photometry
+from tinsley.rng import object_key, split_id
+
+BATCH = 64
+"""Galaxies of one compiled call. Each is computed by itself (a loop, not a vector), so a result
+depends on nothing but the galaxy; short batches are padded."""
+
+
+Values = np.ndarray | Array
+
+
+class BatchResult(NamedTuple):
+    """Posteriors of some galaxies; NumPy arrays once they leave `infer_batch`.
+
+    Attributes:
+        ess: Effective sample size, [n].
+        khat: Pareto shape, [n].
+        log_evidence: ln p(flux | sigma, redshift), [n].
+        summary: `<name>_<statistic>`, each [n].
+        draws: Parameters and derived properties, each [n, draw]; None when not asked for.
+        log_weight: Smoothed weights, [n, draw]; None when not asked for.
+    """
+
+    ess: Values
+    khat: Values
+    log_evidence: Values
+    summary: Mapping[str, Values]
+    draws: Mapping[str, Values] | None
+    log_weight: Values | None
+
+
+def infer_batch(
+    posterior: AmortizedPosterior,
+    photometry: Photometry,
+    number: int,
+    run_key: Array,
+    *,
+    keep_draws: bool,
+) -> BatchResult:
+    """Posteriors of galaxies that all can be used.
+
+    Args:
+        posterior: The trained model.
+        photometry: The galaxies, any number.
+        number: Draws a galaxy.
+        run_key: Key of the run; each galaxy's own key follows from it and the object id.
+        keep_draws: Return the draws too.
+    """
+    pieces = []
+    for start in range(0, len(photometry), BATCH):
+        rows = photometry.take(slice(start, start + BATCH))
+        seen, words = _padded(rows)
+        out = _infer(posterior, seen, words, run_key, number, keep_draws)
+        pieces.append(jax.tree.map(np.asarray, out))
+
+    def joined(*parts: np.ndarray) -> np.ndarray:
+        return np.concatenate(parts)[: len(photometry)]
+
+    return jax.tree.map(joined, *pieces)
+
+
+def _padded(rows: Photometry) -> tuple[Observation, Array]:
+    """Arrays of exactly `BATCH` galaxies; the last is repeated."""
+    index = np.minimum(np.arange(BATCH), len(rows) - 1)
+    seen = Observation(
+        flux=jnp.asarray(rows.flux[index], dtype=float),
+        sigma=jnp.asarray(rows.sigma[index], dtype=float),
+        mask=jnp.asarray(rows.mask[index]),
+        redshift=jnp.asarray(rows.redshift[index], dtype=float),
+    )
+    return seen, jnp.asarray(split_id(rows.object_id)[index])
+
+
+@eqx.filter_jit
+def _infer(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    words: Array,
+    run_key: Array,
+    number: int,
+    keep_draws: bool,  # noqa: FBT001  (static argument of a compiled function)
+) -> BatchResult:
+    def one(galaxy: tuple[Observation, Array]) -> Any:
+        key = object_key(run_key, galaxy[1])
+        drawn = draw_posterior(posterior, galaxy[0], number, key=key)
+        weight = jnp.exp(drawn.psis.log_weight)
+        theta = {name: value for name, value in drawn.theta.items() if name != "redshift"}
+        summary = {
+            f"{name}_{label}": value
+            for name, values in theta.items()
+            for label, value in weighted_summary(values, weight).items()
+        }
+        return BatchResult(
+            ess=drawn.psis.ess,
+            khat=drawn.psis.khat,
+            log_evidence=drawn.log_evidence,
+            summary=summary,
+            draws=theta if keep_draws else None,
+            log_weight=drawn.psis.log_weight if keep_draws else None,
+        )
+
+    return jax.lax.map(one, (seen, words))

@@ -1,0 +1,77 @@
+"""`tinsley infer`: posteriors for a catalogue."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinsley.cli.console import console
+
+
+def infer(
+    catalog: Annotated[Path, typer.Argument(help="FITS, Parquet or CSV table of galaxies.")],
+    survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
+    out: Annotated[Path, typer.Option(help="Folder of results; a begun run goes on.")] = Path(
+        "posteriors"
+    ),
+    model: Annotated[str | None, typer.Option(help="Model name or file [the survey's].")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the table [by its columns].")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy.")] = 1000,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws/--no-draws", help="Write every draw.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same bits.")] = 0,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
+) -> None:
+    """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
+
+    Writes galaxies.parquet (one row per input row: status, ess, khat, log_evidence and the mean,
+    std and quantiles of every property), draws/*.parquet and manifest.json. Look at `status` first:
+    "ok" is to be trusted; README says what the other words mean.
+    """
+    from tinsley.catalog.run import RunSettings, run_catalog
+    from tinsley.io.catalogs import load_noise_catalog, open_catalog
+    from tinsley.io.models import load_posterior
+    from tinsley.io.surveys import load_survey
+    from tinsley.observe.noise import fit_sigma_given_flux
+
+    survey_ = load_survey(survey)
+    table = open_catalog(catalog, survey_, layout)
+    loaded = load_posterior(model or survey_.name)
+    usual = None
+    if "catalog" in survey_.noise:
+        known = load_noise_catalog(survey_)
+        usual = fit_sigma_given_flux(known.flux, known.sigma, known.mask)
+    settings = RunSettings(
+        draws=draws,
+        keep_draws=keep_draws,
+        seed=seed,
+        chunk=chunk_size,
+        command=shlex.join(sys.argv),
+    )
+    started = time.monotonic()
+    console.print(
+        f"{table.n_rows:,} galaxies, layout {table.layout.name}, model {loaded.spec.name}"
+    )
+    with Progress(
+        TextColumn("inferring"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("", total=table.n_rows)
+        manifest = run_catalog(
+            loaded, table, usual, out, settings, lambda rows: bar.advance(task, rows)
+        )
+    seconds = time.monotonic() - started
+    words = ", ".join(f"{count:,} {word}" for word, count in manifest["statuses"].items())
+    console.print(f"[bold]{out}[/]: {words}; {table.n_rows / seconds:.0f} galaxies/s")
