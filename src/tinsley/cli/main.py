@@ -9,6 +9,8 @@ import typer
 from tinsley.cli import train
 from tinsley.cli.console import console
 from tinsley.cli.infer import infer
+from tinsley.cli.photometry import photometry
+from tinsley.cli.simulate import simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +19,8 @@ app = typer.Typer(
     help="Physical properties of galaxies from their photometry.",
 )
 app.command()(infer)
+app.command()(photometry)
+app.command()(simulate)
 app.add_typer(train.app, name="train")
 
 

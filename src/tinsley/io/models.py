@@ -25,12 +25,13 @@ from tinsley.infer.spec import PosteriorSpec, spec_from_dict
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
-from tinsley.io.histories import load_sfh_bases
+from tinsley.io.histories import load_provabgs_bases, load_sfh_bases
 from tinsley.io.results import new_file
 from tinsley.observe.photometry import BandTables
-from tinsley.parameters import ParamSpace, param_space_from_dict
+from tinsley.parameters import param_space_from_dict
 from tinsley.sps.derived import DerivedTables, make_derived_tables
 from tinsley.sps.galaxy import GalaxyModel, redshift_grid
+from tinsley.sps.metallicity import NmfMetallicity
 
 FORMAT = 1
 MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
@@ -125,9 +126,15 @@ def empty_flow(spec: PosteriorSpec) -> ConditionalFlow:
     return make_flow(spec.flow, n_features(len(spec.bands)), n_dim, key=jax.random.key(0))
 
 
-def build_model() -> GalaxyModel:
-    """Tinsley's default physics: the embedded grid and bases."""
-    return GalaxyModel(load_ssp_grid(), load_sfh_bases())
+def build_model(provabgs_bases: Path | None = None) -> GalaxyModel:
+    """The physics: the embedded grid and bases, or the papers' bases from their text files.
+
+    With the papers' bases comes their metallicity history, of gamma_1 and gamma_2.
+    """
+    if provabgs_bases is None:
+        return GalaxyModel(load_ssp_grid(), load_sfh_bases())
+    bases, metallicity = load_provabgs_bases(provabgs_bases)
+    return GalaxyModel(load_ssp_grid(), bases, NmfMetallicity(metallicity))
 
 
 def build_tables(
@@ -147,11 +154,6 @@ def physics_checksums() -> dict[str, str]:
     return {
         key: hashlib.sha256((data / name).read_bytes()).hexdigest() for key, name in files.items()
     }
-
-
-def space_of(spec: PosteriorSpec) -> ParamSpace:
-    """The prior of a model."""
-    return param_space_from_dict(spec.space)
 
 
 def _check_physics(spec: PosteriorSpec) -> None:

@@ -127,14 +127,15 @@ class BroadNoise(AbstractNoise):
 
     Attributes:
         snr_min: Least flux over error.
-        snr_max: Greatest flux over error.
+        snr_max: Greatest flux over error, one for all bands or one each.
     """
 
     snr_min: float = eqx.field(static=True)
-    snr_max: float = eqx.field(static=True)
+    snr_max: float | tuple[float, ...] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        if not 0 < self.snr_min < self.snr_max < np.inf:
+        highest = np.asarray(self.snr_max)
+        if not np.all((0 < self.snr_min) & (self.snr_min < highest) & (highest < np.inf)):
             raise ValueError(
                 f"expected 0 < snr_min < snr_max; got {self.snr_min} and {self.snr_max}."
             )
@@ -142,7 +143,8 @@ class BroadNoise(AbstractNoise):
     def sample_sigma(
         self, flux: Float[Array, "*n band"], *, key: PRNGKeyArray
     ) -> Float[Array, "*n band"]:
-        low, high = float(np.log(self.snr_min)), float(np.log(self.snr_max))
+        high = jnp.asarray(np.log(self.snr_max), flux.dtype)
+        low = float(np.log(self.snr_min))
         log_snr = jax.random.uniform(key, flux.shape, flux.dtype, low, high)
         return flux * jnp.exp(-log_snr)
 
