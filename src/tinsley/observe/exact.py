@@ -30,10 +30,18 @@ class Stars:
     young: np.ndarray
 
 
-def exact_photometry(model: GalaxyModel, filters: tuple[Filter, ...], theta: Values) -> np.ndarray:
-    """Flux of one galaxy in each band, nanomaggies, by full-resolution integrals, [band]."""
+def exact_photometry(
+    model: GalaxyModel,
+    filters: tuple[Filter, ...],
+    theta: Values,
+    population: Stars | None = None,
+) -> np.ndarray:
+    """Flux of one galaxy in each band, nanomaggies, by full-resolution integrals, [band].
+
+    Its stars are those that `theta` describes, or `population` where that is given.
+    """
     redshift = float(theta["redshift"])
-    wave_rest_aa, lum_lsun_aa = rest_spectrum(model, theta)
+    wave_rest_aa, lum_lsun_aa = rest_spectrum(model, theta, population)
     dl_cm = model.cosmology.luminosity_distance(redshift).to_value("cm")
     wave_aa = wave_rest_aa * (1 + redshift)
     flux_aa = lum_lsun_aa * model.ssp.lsun_erg_s / (4 * np.pi * dl_cm**2 * (1 + redshift))
@@ -57,10 +65,12 @@ def maggies(wave_aa: np.ndarray, flux_erg_s_cm2_aa: np.ndarray, band: Filter) ->
     return float(counts / ab_counts)
 
 
-def rest_spectrum(model: GalaxyModel, theta: Values) -> tuple[np.ndarray, np.ndarray]:
+def rest_spectrum(
+    model: GalaxyModel, theta: Values, population: Stars | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rest wavelengths, Angstrom, and luminosity after dust, Lsun/Angstrom per Msun formed."""
     wave = model.ssp.wave_rest_aa
-    population = stars(model, theta)
+    population = population or stars(model, theta)
     young = _light(model, population, population.young)
     old = _light(model, population, ~population.young)
     cloud = np.exp(-theta["tau_bc"] * 5500.0 / wave)
@@ -86,6 +96,44 @@ def stars(model: GalaxyModel, theta: Values) -> Stars:
     return Stars(mass, ages, _log10_z(model, theta, mass, ages), young)
 
 
+def stars_of_history(model: GalaxyModel, theta: Values, mass_fraction: np.ndarray) -> Stars:
+    """Stars of a history that no bases need describe.
+
+    Args:
+        model: The physics; its bases do not matter.
+        theta: Metallicity and `redshift`.
+        mass_fraction: Share of the formed mass in each PROVABGS bin, youngest first, 0 beyond the
+            galaxy's age, [42].
+    """
+    edges = _edges_gyr(_age_gyr(model, float(theta["redshift"])))
+    mass = np.asarray(mass_fraction, float)[: len(edges) - 1]
+    centre = (edges[1:] + edges[:-1]) / 2
+    young = edges[1:] <= model.dust.t_birth_cloud_gyr * 1.0001
+    return Stars(mass, centre, _log10_z(model, theta, mass, centre), young)
+
+
+def derived_of_history(
+    model: GalaxyModel, theta: Values, mass_fraction: np.ndarray
+) -> dict[str, float]:
+    """Every property of `tinsley.sps.derived.DERIVED` for such a history, by the same conventions.
+
+    Arguments as for `stars_of_history`; `theta` holds the formed mass too.
+    """
+    population = stars_of_history(model, theta, mass_fraction)
+    edges = _edges_gyr(_age_gyr(model, float(theta["redshift"])))
+    log10_mass = float(theta["log10_mstar_msun"])
+
+    def log10_ssfr(span_gyr: float) -> float:
+        share = ((span_gyr - edges[:-1]) / np.diff(edges)).clip(0, 1)
+        return float(np.log10(max(population.mass @ share / (1e9 * span_gyr), 1e-14)))
+
+    return {
+        "log10_sfr_100myr_msun_yr": log10_ssfr(0.1) + log10_mass,
+        "log10_sfr_1gyr_msun_yr": log10_ssfr(1.0) + log10_mass,
+        "log10_ssfr_100myr_yr": log10_ssfr(0.1),
+    } | _means(model, population, 10**log10_mass)
+
+
 def exact_derived(model: GalaxyModel, theta: Values) -> dict[str, float]:
     """Derived properties of one galaxy; names and units as in `tinsley.sps.derived`."""
     population = stars(model, theta)
@@ -99,6 +147,12 @@ def exact_derived(model: GalaxyModel, theta: Values) -> dict[str, float]:
         recent += population.mass[-1] * (population.age_gyr[-1] < span_gyr)
         return mass_formed * recent / (1e9 * span_gyr)
 
+    recent = {"sfr_100myr": sfr(0.1), "sfr_1gyr": sfr(1.0)}
+    return recent | _means(model, population, mass_formed)
+
+
+def _means(model: GalaxyModel, population: Stars, mass_formed: float) -> dict[str, float]:
+    """Properties that are sums over all stars."""
     living = [
         _between(model, model.ssp.live_fraction[..., None], age, z)[0]
         for age, z in zip(population.age_gyr, population.log10_z_zsun, strict=True)
@@ -106,8 +160,6 @@ def exact_derived(model: GalaxyModel, theta: Values) -> dict[str, float]:
     surviving = mass_formed * float(population.mass @ living)
     z_mean = float(population.mass @ 10**population.log10_z_zsun)
     return {
-        "sfr_100myr": sfr(0.1),
-        "sfr_1gyr": sfr(1.0),
         "age_mw_gyr": float(population.mass @ population.age_gyr),
         "log10_z_mw_zsun": float(np.log10(z_mean)),
         "log10_mstar_surviving_msun": float(np.log10(surviving)),
