@@ -1,0 +1,106 @@
+"""Masses of the embedded galaxies against published ones.
+
+    python benchmarks/crossmatch.py --run demo --table gst_x_published_masses.fits
+
+`--run` is the folder of `tinsley demo`; `--table` has one row per matched galaxy, `gst_row` counting
+rows of the embedded catalogue. Writes benchmarks/results/crossmatch.json.
+
+Conventions, put on ours (Kroupa IMF, H0 = 67.7; living stars, no remnants):
+- IMF: Chabrier to Kroupa +0.034 dex (Madau & Dickinson 2014, section 3.1).
+- Distance: masses go with d_L^2: +2 log10(H0 / 67.7), H0 = 70 unless said otherwise.
+- Remnants: catalogues differ in whether they count them; no correction (0.1 dex for old stars).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.table import Table
+
+from machine import machine
+
+CHABRIER_TO_KROUPA_DEX = 0.034
+H0_OURS = 67.7
+# column: (IMF shift in dex, H0 of the published distances, source)
+PUBLISHED = {
+    "taylor_logM": (CHABRIER_TO_KROUPA_DEX, 70.0, "Taylor et al. 2011 colour relation, Chabrier"),
+    "mcgaugh_logM": (0.0, 70.0, "McGaugh & Schombert 2015 (W1), Kroupa"),
+    "gswlc_logM": (CHABRIER_TO_KROUPA_DEX, 70.0, "Salim et al. 2018 (GSWLC-2), Chabrier"),
+    "gz1_logM": (CHABRIER_TO_KROUPA_DEX, 70.0, "Galaxy Zoo 1 sample, Chabrier assumed"),
+    "xgass_logM": (CHABRIER_TO_KROUPA_DEX, 70.0, "Catinella et al. 2018 (xGASS), Chabrier"),
+    "firefly_logM_phot": (
+        CHABRIER_TO_KROUPA_DEX,
+        100.0,
+        "NSA photometric mass in the FIREFLY table; Chabrier, h^-2 units assumed, not verified",
+    ),
+}
+MASS = "log10_mstar_surviving_msun"
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Median and robust scatter of ours minus theirs, dex."""
+    difference = (ours - theirs)[np.isfinite(ours) & np.isfinite(theirs)]
+    median = float(np.median(difference))
+    scatter = float(1.48 * np.median(np.abs(difference - median)))
+    error = 1.25 * scatter / np.sqrt(max(len(difference), 1))
+    return {
+        "n": len(difference),
+        "median_offset_dex": median,
+        "median_error_dex": error,
+        "scatter_dex": scatter,
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("demo"))
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/crossmatch.json"))
+    args = parser.parse_args()
+    theirs = Table.read(args.table)
+    rows = np.asarray(theirs["gst_row"])
+    galaxies = pq.read_table(args.run / "galaxies.parquet").to_pydict()
+    place = {int(i): n for n, i in enumerate(galaxies["object_id"])}
+    index = np.asarray([place[int(row)] for row in rows])
+    status = np.asarray(galaxies["status"])[index]
+    median = np.asarray(galaxies[f"{MASS}_q50"], float)[index]
+    spread = np.asarray(galaxies[f"{MASS}_std"], float)[index]
+    catalogues, used, published = {}, [], []
+    for name, (imf_dex, h0, source) in PUBLISHED.items():
+        value = np.asarray(theirs[name], float) + imf_dex + 2 * np.log10(h0 / H0_OURS)
+        catalogues[name] = compare(median, value) | {"h0": h0, "imf_dex": imf_dex, "what": source}
+        if name != "firefly_logM_phot":
+            used.append(median)
+            published.append(value)
+    verified = compare(np.concatenate(used), np.concatenate(published))
+    everything = compare(
+        np.concatenate([*used, median]),
+        np.concatenate(
+            [
+                *published,
+                np.asarray(theirs["firefly_logM_phot"], float)
+                + PUBLISHED["firefly_logM_phot"][0]
+                + 2 * np.log10(100.0 / H0_OURS),
+            ]
+        ),
+    )
+    words, counts = np.unique(status, return_counts=True)
+    result = {
+        "machine": machine(),
+        "statuses": dict(zip(words.tolist(), counts.tolist(), strict=True)),
+        "median_posterior_std_dex": float(np.nanmedian(spread)),
+        "all_but_firefly": verified,
+        "all_with_firefly_as_h2": everything,
+        "per_catalogue": catalogues,
+    }
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
