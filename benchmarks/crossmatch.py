@@ -2,7 +2,7 @@
 
     python benchmarks/crossmatch.py --run demo --table gst_x_published_masses.fits
 
-`--run` is the folder of `tinsley demo`; `--table` has one row per matched galaxy, `gst_row` counting
+`--run` is the folder of `tinsley demo`; `--table` has one row a matched galaxy, `gst_row` counting
 rows of the embedded catalogue. Writes benchmarks/results/crossmatch.json.
 
 Conventions, put on ours (Kroupa IMF, H0 = 67.7; living stars, no remnants):
