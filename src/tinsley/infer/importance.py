@@ -50,8 +50,10 @@ def pareto_smooth(log_weight: Float[Array, " draw"]) -> PsisResult:
     excess = jnp.maximum(jnp.exp(ranked[number - n_tail :]) - jnp.exp(cutoff), 0.0)
     khat, scale = fit_generalised_pareto(excess)
     level = (jnp.arange(n_tail) + 0.5) / n_tail
-    smooth = jnp.exp(cutoff) + scale * jnp.expm1(-khat * jnp.log1p(-level)) / _nonzero(khat)
-    tail = jnp.where(jnp.isfinite(khat), jnp.log(smooth), ranked[number - n_tail :])
+    shape = _nonzero(khat)
+    smooth = jnp.exp(cutoff) + scale * jnp.expm1(-shape * jnp.log1p(-level)) / shape
+    tail = ranked[number - n_tail :]
+    tail = jnp.where(jnp.isfinite(khat) & jnp.isfinite(tail), jnp.log(smooth), tail)
     tail = jnp.minimum(tail, 0.0)
     smoothed = (
         jnp.zeros_like(shifted).at[order].set(jnp.concatenate([ranked[: number - n_tail], tail]))
