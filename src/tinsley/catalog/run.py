@@ -1,12 +1,11 @@
 """Infer a whole catalogue: chunk by chunk, in bounded memory, to be gone on with when killed.
 
-A run is a folder: finished chunks, then `galaxies.parquet`, `draws/` and `manifest.json`.
+What a run leaves on disk is `tinsley.io.run_folder`'s matter.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow.parquet as pq
 
 import tinsley
 from tinsley.catalog.batch import BatchResult, infer_batch
 from tinsley.errors import InputError
 from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD
 from tinsley.infer.likelihood import Observation
+from tinsley.infer.spec import PosteriorSpec
 from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
 from tinsley.io.models import LoadedPosterior
-from tinsley.io.results import new_file, write_json, write_parquet
+from tinsley.io.run_folder import RunFolder
 from tinsley.observe.noise import SigmaGivenFlux, unusual_error
-from tinsley.observe.survey import Photometry, with_redshift_range
+from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.sps.derived import DERIVED
 from tinsley.status import Status
 
@@ -75,46 +74,48 @@ def run_catalog(
         The manifest.
 
     Raises:
-        InputError: The folder holds a run of other settings or input; the disk is full.
+        InputError: The model is of other bands than the survey; the folder holds a run of other
+            settings or input; the disk is full.
     """
-    if set(loaded.spec.bands) != set(catalog.survey.bands):
-        raise InputError(
-            f"model {loaded.spec.name} needs bands {' '.join(loaded.spec.bands)}; survey "
-            f"{catalog.survey.name} has {' '.join(catalog.survey.bands)}. Choose another model."
-        )
+    _refuse_other_bands(loaded.spec, catalog.survey)
     setup = _setup(loaded, catalog, settings)
-    _open_folder(out, setup, settings)
+    folder = RunFolder(out, setup, _metadata(settings))
     run_key = jax.random.key(settings.seed)
-    chunks = catalog.chunks(settings.chunk)
-    for number, photometry in enumerate(chunks):
-        part = out / "parts" / f"part-{number:06d}.parquet"
-        if not part.exists() and not (out / "galaxies.parquet").exists():
-            columns = _infer_chunk(loaded, photometry, usual_error, out, number, settings, run_key)
-            write_parquet(part, columns, setup["metadata"])
+    for number, photometry in enumerate(catalog.chunks(settings.chunk)):
+        if not folder.has(number):
+            rows, draws = _infer_chunk(loaded, photometry, usual_error, settings, run_key)
+            folder.save(number, rows, draws)
         on_chunk(len(photometry))
-    _join(out, setup["metadata"])
-    manifest = _manifest(out, setup, settings)
-    write_json(out / "manifest.json", manifest)
+    manifest = setup | {"command": settings.command, "statuses": folder.join()}
+    folder.write_manifest(manifest)
     return manifest
+
+
+def _refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
+    """A network knows its bands by their places, and the filters by what it was trained on."""
+    if spec.bands != survey.bands or spec.filters != survey.filters:
+        raise InputError(
+            f"model {spec.name} needs bands {' '.join(spec.bands)} through "
+            f"{' '.join(spec.filters)}; survey {survey.name} has {' '.join(survey.bands)} through "
+            f"{' '.join(survey.filters)}. Choose another model or train one for this survey."
+        )
 
 
 def _infer_chunk(
     loaded: LoadedPosterior,
     photometry: Photometry,
     usual_error: SigmaGivenFlux | None,
-    out: Path,
-    number: int,
     settings: RunSettings,
     run_key: jax.Array,
-) -> dict[str, np.ndarray]:
-    """Infer the usable rows, write their draws, and return the table of all rows."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Infer the usable rows: the table of all rows, and the draws if they are kept."""
     photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
     usable = np.flatnonzero(photometry.usable)
     names = (*loaded.posterior.space.names, *DERIVED)
     labels = ["ess", "khat", "log_evidence"]
     labels += [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
     columns = {label: np.full(len(photometry), np.nan, np.float32) for label in labels}
-    status = photometry.status.astype(object)
+    status, draws = photometry.status.astype(object), None
     if len(usable):
         rows = photometry.take(usable)
         result = infer_batch(
@@ -127,10 +128,9 @@ def _infer_chunk(
             column = (values | dict(result.summary))[label]
             columns[label][usable] = np.where(good, column, np.nan)
         if settings.keep_draws:
-            path = out / "draws" / f"draws-{number:06d}.parquet"
-            write_parquet(path, _draw_columns(rows, result, good, names), {})
+            draws = _draw_columns(rows, result, good, names)
     head = {"object_id": photometry.object_id, "redshift": photometry.redshift}
-    return head | {"status": np.asarray(status, str)} | columns
+    return head | {"status": np.asarray(status, str)} | columns, draws
 
 
 def judge(
@@ -172,7 +172,6 @@ def _draw_columns(
 
 def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
-    units = {"flux": "nanomaggies, AB", "log10_mstar_msun": "formed mass", "format": "1"}
     return {
         "version": tinsley.__version__,
         "model": loaded.spec.name,
@@ -186,46 +185,15 @@ def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> 
         "keep_draws": settings.keep_draws,
         "seed": settings.seed,
         "chunk": settings.chunk,
-        "metadata": {"tinsley": tinsley.__version__, "units": json.dumps(units)},
     }
 
 
-def _open_folder(out: Path, setup: dict[str, Any], settings: RunSettings) -> None:
-    """Make the folder, or see that the run in it is this one."""
-    try:
-        (out / "parts").mkdir(parents=True, exist_ok=True)
-        if settings.keep_draws:
-            (out / "draws").mkdir(exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out} can not be made a folder for results: {problem}.") from problem
-    begun = out / "run.json"
-    if not begun.exists():
-        write_json(begun, setup)
-        return
-    found = json.loads(begun.read_text())
-    changed = sorted(key for key in setup if found.get(key) != setup[key] and key != "input")
-    if changed:
-        raise InputError(
-            f"{out} holds a run with another {', '.join(changed)}; choose another --out, or "
-            "remove it to begin anew."
-        )
-
-
-def _join(out: Path, metadata: dict[str, str]) -> None:
-    """One table from the finished chunks."""
-    parts = sorted((out / "parts").glob("part-*.parquet"))
-    if (out / "galaxies.parquet").exists() or not parts:
-        return
-    schema = pq.read_schema(parts[0])
-    with new_file(out / "galaxies.parquet") as file, pq.ParquetWriter(file, schema) as writer:
-        for part in parts:
-            writer.write_table(pq.read_table(part).cast(schema))
-    shutil.rmtree(out / "parts")
-
-
-def _manifest(out: Path, setup: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
-    """The run in one file: what, from what, and how it ended."""
-    status = pq.read_table(out / "galaxies.parquet", columns=["status"])["status"]
-    words, counts = np.unique(status.to_numpy(zero_copy_only=False), return_counts=True)
-    ended = {str(word): int(count) for word, count in zip(words, counts, strict=True)}
-    return setup | {"command": settings.command, "statuses": ended}
+def _metadata(settings: RunSettings) -> dict[str, str]:
+    """Words that go with every table: units are in the columns' names, but for these."""
+    units = {"log_evidence": "ln(nanomaggies^-bands), AB", "log10_mstar_msun": "formed mass"}
+    return {
+        "format": "1",
+        "tinsley": tinsley.__version__,
+        "seed": str(settings.seed),
+        "units": json.dumps(units),
+    }
