@@ -36,7 +36,7 @@ def posterior(
     ] = "coupling",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 50_000,
     batch: Annotated[int, typer.Option(min=8, help="Fresh galaxies a step.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
 ) -> None:
     """Train an amortised posterior: photometry with errors and redshift to 12 parameters.
 
@@ -51,13 +51,15 @@ def posterior(
     from tinsley.infer.features import n_features
     from tinsley.infer.simulator import Simulator
     from tinsley.io.checkpoints import TrainingFolder
-    from tinsley.io.models import build_tables, save_model
+    from tinsley.io.models import build_tables, physics_checksums, save_model
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import BroadNoise
     from tinsley.parameters import default_space
 
     if density not in FLOWS:
         raise InputError(f"no density {density!r}; expected one of {', '.join(FLOWS)}.")
+    if not out.parent.is_dir():
+        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
     survey_ = load_survey(survey)
     tables, _ = build_tables(survey_.filters, REDSHIFT_RANGE)
     snr_range = tuple(
@@ -69,16 +71,17 @@ def posterior(
     n_dim = simulator.space.without_mass().n_unit
     flow = make_flow(FLOWS[density], n_features(len(survey_.bands)), n_dim, key=key_flow)
     setup = {"survey": survey_.name, "flow": FLOWS[density], "steps": steps, "batch": batch}
-    folder = TrainingFolder(run, setup | {"seed": seed, "snr_range": snr_range})
-    state = folder.resume(start_training(flow, schedule))
-    history = _train(state, simulator, schedule, folder, (key_run, key_check))
+    physics = physics_checksums() | {"filters": survey_.filters}
+    folder = TrainingFolder(run, setup | physics | {"seed": seed, "snr_range": snr_range})
+    begun = folder.resume(start_training(flow, schedule))
+    history = _train(begun, simulator, schedule, folder, (key_run, key_check))
     spec = _spec(name, survey_, simulator, FLOWS[density], setup, history)
     save_model(out, spec, folder.best(flow))
     console.print(f"[bold]{out}[/]: validation loss {history[-1]['validation_loss']:.4f}")
 
 
-def _train(state: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
-    """Train to the end of the schedule, with a checkpoint at every validation."""
+def _train(begun: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
+    """Go on from (state, history) to the end; a checkpoint at every validation."""
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -93,7 +96,7 @@ def _train(state: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) ->
         each = jax.lax.map(lambda pair: flow.log_prob(*pair), (x, condition), batch_size=1024)
         return -jnp.mean(each)
 
-    history = folder.history()
+    state, history = begun
     before = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
     every = max(1, min(8, schedule.steps // BLOCK // 10)) * BLOCK

@@ -39,7 +39,7 @@ class Schedule:
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that this schedule describes."""
         rate = optax.warmup_cosine_decay_schedule(
-            0.0, self.rate, min(self.warmup, self.steps // 10 + 1), self.steps, self.rate * 1e-3
+            0.0, self.rate, min(self.warmup, self.steps // 10), self.steps, self.rate * 1e-3
         )
         return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
 

@@ -23,10 +23,18 @@ class TrainingFolder:
 
         Args:
             folder: Made if it is not there.
-            setup: Settings; a folder begun with other settings is refused.
+            setup: Settings, plain values.
+
+        Raises:
+            InputError: The folder can not be made, or was begun with other settings.
         """
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise InputError(
+                f"{folder} can not be made a folder for checkpoints: {problem.strerror or problem}."
+            ) from problem
         setup = json.loads(json.dumps(setup))
         path = folder / _SETUP
         if not path.exists():
@@ -38,27 +46,33 @@ class TrainingFolder:
                 "same settings to go on with it, or another --run folder to begin anew."
             )
 
-    def history(self) -> list[dict[str, float]]:
-        """One entry per validation: step, seconds, train_loss, validation_loss."""
-        path = self.folder / _HISTORY
-        return json.loads(path.read_text()) if path.exists() else []
+    def resume(self, start: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
+        """The last state, or `start` where there is none, and the validations up to it.
 
-    def resume(self, start: TrainState) -> TrainState:
-        """The last state, or `start` where there is none."""
+        One validation is an entry of step, seconds, train_loss, validation_loss.
+        """
         path = self.folder / _STATE
-        return eqx.tree_deserialise_leaves(path, start) if path.exists() else start
+        if not path.exists():
+            return start, []
+        state = eqx.tree_deserialise_leaves(path, start)
+        history = json.loads((self.folder / _HISTORY).read_text())
+        return state, [entry for entry in history if entry["step"] <= int(state.step)]
 
     def best(self, like: Any) -> Any:
         """The weights with the lowest validation loss so far."""
         return eqx.tree_deserialise_leaves(self.folder / _BEST, like)
 
     def save(self, state: TrainState, history: list[dict[str, float]]) -> None:
-        """Write the state and the history; the weights too when they are the best so far."""
+        """Write the weights when they are the best so far, then the history, then the state.
+
+        In this order a kill between two of them loses nothing: what is ahead of the state comes
+        again, the same, when training goes on.
+        """
         losses = [entry["validation_loss"] for entry in history]
         if losses[-1] == min(losses):
             self._write(_BEST, state.average)
-        self._write(_STATE, state)
         write_json(self.folder / _HISTORY, history)
+        self._write(_STATE, state)
 
     def _write(self, name: str, tree: Any) -> None:
         with new_file(self.folder / name) as file:
