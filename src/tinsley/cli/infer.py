@@ -6,12 +6,17 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinsley.cli.console import console
+
+if TYPE_CHECKING:
+    from tinsley.observe.noise import SigmaGivenFlux
+    from tinsley.observe.survey import Survey
 
 
 def infer(
@@ -28,7 +33,9 @@ def infer(
     keep_draws: Annotated[
         bool, typer.Option("--keep-draws/--no-draws", help="Write every draw.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same bits.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed; the same seed gives the same bits.")
+    ] = 0,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
@@ -38,18 +45,14 @@ def infer(
     "ok" is to be trusted; README says what the other words mean.
     """
     from tinsley.catalog.run import RunSettings, run_catalog
-    from tinsley.io.catalogs import load_noise_catalog, open_catalog
+    from tinsley.io.catalogs import open_catalog
     from tinsley.io.models import load_posterior
     from tinsley.io.surveys import load_survey
-    from tinsley.observe.noise import fit_sigma_given_flux
 
     survey_ = load_survey(survey)
     table = open_catalog(catalog, survey_, layout)
     loaded = load_posterior(model or survey_.name)
-    usual = None
-    if "catalog" in survey_.noise:
-        known = load_noise_catalog(survey_)
-        usual = fit_sigma_given_flux(known.flux, known.sigma, known.mask)
+    usual = _usual_error(survey_)
     settings = RunSettings(
         draws=draws,
         keep_draws=keep_draws,
@@ -74,4 +77,19 @@ def infer(
         )
     seconds = time.monotonic() - started
     words = ", ".join(f"{count:,} {word}" for word, count in manifest["statuses"].items())
-    console.print(f"[bold]{out}[/]: {words}; {table.n_rows / seconds:.0f} galaxies/s")
+    console.print(f"[bold]{escape(str(out))}[/]: {words}; {table.n_rows / seconds:.0f} galaxies/s")
+
+
+def _usual_error(survey: Survey) -> SigmaGivenFlux | None:
+    """How errors go with flux in the survey's own catalogue; None if it names none."""
+    from tinsley.errors import InputError
+    from tinsley.io.catalogs import load_noise_catalog
+    from tinsley.observe.noise import fit_sigma_given_flux
+
+    if "catalog" not in survey.noise:
+        return None
+    known = load_noise_catalog(survey)
+    try:
+        return fit_sigma_given_flux(known.flux, known.sigma, known.mask)
+    except ValueError as problem:
+        raise InputError(f"noise catalogue of survey {survey.name}: {problem}") from problem
