@@ -81,9 +81,9 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
             or trained on other stellar populations than this package holds.
     """
     spec, flow, sha256 = read_model(model_path(name))
+    _check_physics(spec)
     space = param_space_from_dict(spec.space)
     tables, derived_tables = build_tables(spec.filters, spec.redshift_range)
-    _check_physics(spec)
     return LoadedPosterior(AmortizedPosterior(flow, space, tables, derived_tables), spec, sha256)
 
 
