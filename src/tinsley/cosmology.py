@@ -16,7 +16,7 @@ H0_KM_S_MPC = 67.7
 OM0 = 0.307
 """Flat LCDM of PopSED (Li et al. 2023)."""
 
-_NODES = 4096
+_NODES = 1024
 
 
 class Cosmology(eqx.Module):
