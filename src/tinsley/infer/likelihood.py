@@ -100,7 +100,8 @@ def integrate_mass(
 def sample_log10_mass(integral: MassIntegral, *, key: Array) -> Float[Array, " draw"]:
     """One log10 formed mass, Msun, for each draw, from its exact conditional.
 
-    The CDF at the nodes is inverted, with a density exponential in ln M between them.
+    The CDF at the nodes is inverted, with a density exponential in ln M between them. A draw that
+    no mass makes possible gets the mass at the end of the range, so that it stays finite.
     """
     cumulative = jnp.cumsum(integral.area, axis=-1)
     level = jax.random.uniform(key, (cumulative.shape[0], 1)) * cumulative[:, -1:]
@@ -116,6 +117,7 @@ def sample_log10_mass(integral: MassIntegral, *, key: Array) -> Float[Array, " d
     share = jnp.where(jnp.abs(slope) < 1e-3, share, jnp.log1p(share * jnp.expm1(steep)) / steep)
     step = integral.offset[:, 1:2] - integral.offset[:, :1]
     offset = (at(integral.offset) + share * step)[:, 0]
+    offset = jnp.where(jnp.isfinite(integral.log_likelihood), offset, 0.0)
     return (integral.ln_peak + offset) / LN10 + MASS_UNIT_LOG10_MSUN
 
 
