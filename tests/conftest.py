@@ -1,14 +1,54 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+`small_*` is a whole posterior on made-up physics (black bodies, five bands), which takes a second
+to make: no calibration, no realism, but every part is the real one.
+"""
 
 from __future__ import annotations
 
+import zlib
+
+import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
+from tinsley.density.flows import COUPLING, make_flow
+from tinsley.infer.amortized import AmortizedPosterior
+from tinsley.infer.features import n_features
+from tinsley.infer.simulator import Simulator
+from tinsley.io.histories import load_sfh_bases
+from tinsley.observe.filters import Filter
+from tinsley.observe.noise import BroadNoise
+from tinsley.observe.photometry import make_band_tables
+from tinsley.parameters import default_space
+from tinsley.sps.derived import make_derived_tables
+from tinsley.sps.galaxy import GalaxyModel, RedshiftGrid
 from tinsley.sps.ssp import SspGrid
+
+settings.register_profile("tinsley", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("tinsley")
+
+SMALL_FLOW = COUPLING | {
+    "layers": 2,
+    "width": 16,
+    "depth": 1,
+    "knots": 4,
+    "embedding_width": 16,
+    "embedding_depth": 1,
+    "embedding_size": 8,
+}
+SMALL_GRID = RedshiftGrid(0.008, 0.605, 24)
+SMALL_WAVE_AA = {"u": 3550.0, "g": 4770.0, "r": 6230.0, "i": 7630.0, "z": 9130.0}
 
 
 @pytest.fixture
+def key(request) -> jax.Array:
+    """A random key that follows from the test's name."""
+    return jax.random.key(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
 def tiny_ssp() -> SspGrid:
     """A made-up grid of black bodies that fade and redden: 3 metallicities, 8 ages, 50 waves."""
     log10_z_zsun = np.array([-1.5, -0.5, 0.3])
@@ -28,3 +68,39 @@ def tiny_ssp() -> SspGrid:
         name="tiny",
         about={"source": "made up"},
     )
+
+
+@pytest.fixture(scope="session")
+def small_filters() -> tuple[Filter, ...]:
+    """Five triangular bands about where ugriz are."""
+    shape = np.array([0.0, 1.0, 0.0])
+    return tuple(
+        Filter(f"small-{name}", wave_aa * np.array([0.92, 1.0, 1.08]), shape)
+        for name, wave_aa in SMALL_WAVE_AA.items()
+    )
+
+
+@pytest.fixture(scope="session")
+def small_model(tiny_ssp) -> GalaxyModel:
+    """The embedded histories with the light of black bodies."""
+    return GalaxyModel(tiny_ssp, load_sfh_bases())
+
+
+@pytest.fixture(scope="session")
+def small_posterior(small_model, small_filters) -> AmortizedPosterior:
+    """An untrained posterior on a coarse redshift grid, 0.008-0.605."""
+    space = default_space()
+    n_dim = space.without_mass().n_unit
+    return AmortizedPosterior(
+        flow=make_flow(SMALL_FLOW, n_features(len(small_filters)), n_dim, key=jax.random.key(1)),
+        space=space,
+        tables=make_band_tables(small_model, small_filters, SMALL_GRID),
+        derived_tables=make_derived_tables(small_model, SMALL_GRID),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_simulator(small_posterior) -> Simulator:
+    """Simulations for `small_posterior`: S/N 1-100, z 0.01-0.6."""
+    noise = BroadNoise(1.0, 100.0)
+    return Simulator(small_posterior.space, small_posterior.tables, noise, (0.01, 0.6))
