@@ -137,7 +137,7 @@ WARPED_POWER = (1.0, 1.0, 1.0)
 
 
 class UniformToAge(AbstractPrior):
-    """Uniform from `low` to the galaxy's age (or `high`, when that is less)."""
+    """Uniform from `low` to the galaxy's age (or `high`, when that is less), never above."""
 
     names: tuple[str, ...] = eqx.field(static=True)
     low: float = eqx.field(static=True)
@@ -148,7 +148,8 @@ class UniformToAge(AbstractPrior):
         self.names, self.low, self.high = (name,), low, high
 
     def from_unit(self, u: Array, age_gyr: Array) -> dict[str, Array]:
-        return {self.names[0]: self.low + (self._top(age_gyr) - self.low) * u[..., 0]}
+        top = self._top(age_gyr)
+        return {self.names[0]: jnp.minimum(self.low + (top - self.low) * u[..., 0], top)}
 
     def to_unit(self, theta: Theta, age_gyr: Array) -> Array:
         return ((theta[self.names[0]] - self.low) / (self._top(age_gyr) - self.low))[..., None]
