@@ -1,0 +1,69 @@
+"""A finished run read back: the table of galaxies whole, the draws a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tinsley.errors import InputError
+
+
+@dataclass(frozen=True)
+class ChunkDraws:
+    """Weighted draws of the galaxies of one chunk that have a posterior, in input order.
+
+    Attributes:
+        object_id: [n].
+        log_weight: Smoothed; logsumexp = 0 for each galaxy, [n, draw].
+        theta: Parameters and derived properties, each [n, draw].
+    """
+
+    object_id: np.ndarray
+    log_weight: np.ndarray
+    theta: dict[str, np.ndarray]
+
+
+def load_galaxies(run: Path) -> dict[str, np.ndarray]:
+    """Every column of `galaxies.parquet`, each [row].
+
+    Raises:
+        InputError: The folder holds no finished run.
+    """
+    return _columns(run / "galaxies.parquet")
+
+
+def load_draws(run: Path, chunk: int, draws: int) -> ChunkDraws | None:
+    """The draws of one chunk; None if no galaxy in it has a posterior, or none were kept.
+
+    Args:
+        run: Folder of a finished run.
+        chunk: Number of the chunk, from 0.
+        draws: Draws a galaxy, as the manifest has it.
+    """
+    path = run / "draws" / f"draws-{chunk:06d}.parquet"
+    if not path.exists():
+        return None
+    columns = {name: column.reshape(-1, draws) for name, column in _columns(path).items()}
+    object_id, log_weight = columns.pop("object_id")[:, 0], columns.pop("log_weight")
+    return ChunkDraws(object_id, log_weight, columns)
+
+
+def iterate_draws(run: Path, draws: int) -> Iterator[ChunkDraws]:
+    """Every chunk's draws, one chunk in memory at a time."""
+    for path in sorted((run / "draws").glob("draws-*.parquet")):
+        chunk = load_draws(run, int(path.stem.removeprefix("draws-")), draws)
+        if chunk is not None:
+            yield chunk
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as problem:
+        raise InputError(f"{path} can not be read; expected the result of a run.") from problem
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
