@@ -7,6 +7,7 @@ import sys
 import typer
 
 from tinsley.cli import train
+from tinsley.cli.check import check
 from tinsley.cli.console import console
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Physical properties of galaxies from their photometry.",
 )
 app.command()(infer)
+app.command()(check)
 app.command()(photometry)
 app.command()(simulate)
 app.add_typer(train.app, name="train")

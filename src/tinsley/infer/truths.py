@@ -1,0 +1,125 @@
+"""Galaxies whose truth is known: from the prior, or with histories that the model can not make."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+from jaxtyping import Array
+
+from tinsley.infer.amortized import AmortizedPosterior
+from tinsley.infer.features import features
+from tinsley.infer.likelihood import Observation, integrate_mass
+from tinsley.infer.ranks import JOINT
+from tinsley.infer.simulator import Simulator
+from tinsley.observe.exact import derived_of_history, exact_photometry, stars_of_history
+from tinsley.observe.filters import Filter
+from tinsley.observe.photometry import unit_flux
+from tinsley.parameters import BETAS, MASS, Theta
+from tinsley.sps.derived import derived
+from tinsley.sps.galaxy import GalaxyModel
+
+SnrRange = tuple[float, float] | None
+_SMOOTH_AND_BURST = (*BETAS, "f_burst", "t_burst_gyr")
+"""What a history takes the place of."""
+
+
+class Truth(NamedTuple):
+    """Galaxies whose truth is known, as a survey sees them.
+
+    Attributes:
+        seen: The photometry, [n, band].
+        values: The true properties that are known, by name, each [n].
+        reference: Random points in the unit cube of all parameters, for the joint coverage, [n, d].
+        log_weight: ln of the truth's own importance weight, [n]; None where the model can not make
+            the truth.
+    """
+
+    seen: Observation
+    values: dict[str, Array]
+    reference: Array
+    log_weight: Array | None
+
+
+def simulate_prior(
+    posterior: AmortizedPosterior,
+    simulator: Simulator,
+    number: int,
+    snr_range: SnrRange,
+    key: Array,
+) -> Truth:
+    """Fresh galaxies from the prior, their noise included."""
+    key_sample, key_reference = jax.random.split(key)
+    made = simulator.sample(number, key=key_sample)
+    reference = jax.random.uniform(key_reference, (number, posterior.space.n_unit))
+    theta = made.theta | derived(posterior.derived_tables, made.theta)
+    values = quantities(posterior, theta, reference)
+    log_weight = _log_weight_of_truth(posterior, made.seen, made.theta, snr_range)
+    return Truth(made.seen, values, reference, log_weight)
+
+
+def simulate_histories(
+    model: GalaxyModel,
+    filters: tuple[Filter, ...],
+    simulator: Simulator,
+    histories: tuple[np.ndarray, np.ndarray, np.ndarray],
+    key: Array,
+) -> Truth:
+    """Galaxies of given histories; metallicity and dust from the prior, no band table involved.
+
+    Args:
+        model: The physics.
+        filters: The bands.
+        simulator: For the prior and the noise.
+        histories: Redshift [n], log10 of the formed mass in Msun [n], and its share in each bin of
+            lookback time [n, 42].
+        key: Random key.
+    """
+    key_theta, key_observe = jax.random.split(key)
+    redshift, log10_mass, fraction = histories
+    age_gyr = simulator.tables.history.cosmology.age_gyr(jnp.asarray(redshift, dtype=float))
+    sampled = simulator.space.sample(len(redshift), age_gyr, key=key_theta)
+    theta = {n: np.asarray(v, float) for n, v in sampled.items() if n not in _SMOOTH_AND_BURST}
+    theta |= {MASS: np.asarray(log10_mass, float), "redshift": np.asarray(redshift, float)}
+    flux, rows = [], []
+    for i, share in enumerate(fraction):
+        one = {name: float(value[i]) for name, value in theta.items()}
+        flux.append(exact_photometry(model, filters, one, stars_of_history(model, one, share)))
+        rows.append(derived_of_history(model, one, share))
+    values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    as_arrays = {name: jnp.asarray(value, dtype=float) for name, value in theta.items()}
+    flux_true = jnp.asarray(np.stack(flux), dtype=float)
+    seen = simulator.observe(as_arrays, flux_true, key=key_observe).seen
+    values |= {name: value for name, value in theta.items() if name != "redshift"}
+    reference = jnp.zeros((len(redshift), simulator.space.n_unit))
+    return Truth(seen, {n: jnp.asarray(v, dtype=float) for n, v in values.items()}, reference, None)
+
+
+def quantities(posterior: AmortizedPosterior, theta: Theta, reference: Array) -> dict[str, Array]:
+    """Every property that is ranked, and the distance from the reference point, each [batch]."""
+    age_gyr = posterior.cosmology.age_gyr(theta["redshift"])
+    offset = posterior.space.to_unit(theta, age_gyr) - reference
+    values = {name: value for name, value in theta.items() if name != "redshift"}
+    return values | {JOINT: jnp.sqrt(jnp.sum(offset**2, axis=-1))}
+
+
+@eqx.filter_jit
+def _log_weight_of_truth(
+    posterior: AmortizedPosterior, seen: Observation, theta: Theta, snr_range: SnrRange
+) -> Array:
+    """The weight that `draw_posterior` would give the truth, had it been drawn, [n]."""
+    space, prior = posterior.space.without_mass(), posterior.space.mass_prior
+    x = space.to_unbounded(theta, posterior.cosmology.age_gyr(theta["redshift"]))
+    flux = unit_flux(posterior.tables, theta)
+
+    def one(galaxy: tuple[Observation, Array, Array]) -> Array:
+        seen_, x_, flux_ = galaxy
+        log_q = posterior.flow.log_prob(x_, features(seen_, posterior.cosmology))
+        integral = integrate_mass(flux_[None], seen_, (prior.low, prior.high), snr_range)
+        return integral.log_likelihood[0] + jnp.sum(norm.logpdf(x_)) - log_q
+
+    return jax.lax.map(one, (seen, x, flux))
