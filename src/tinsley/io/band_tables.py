@@ -11,11 +11,12 @@ import numpy as np
 from tinsley.errors import InputError
 from tinsley.io.results import new_file
 from tinsley.observe.filters import Filter
+from tinsley.observe.nodes import band_panels
 from tinsley.observe.photometry import BandTables, make_band_tables, tabulate_ssps
 from tinsley.sps.galaxy import GalaxyModel, RedshiftGrid
 from tinsley.sps.ssp import SspGrid
 
-_FORMAT = 1
+_FORMAT = 2
 """Raise when `tabulate_ssps` comes to give other numbers for the same input."""
 
 
@@ -73,4 +74,6 @@ def _key(ssp: SspGrid, filters: tuple[Filter, ...], grid: RedshiftGrid) -> str:
     for band in filters:
         digest.update(np.ascontiguousarray(band.wave_aa).tobytes())
         digest.update(np.ascontiguousarray(band.response).tobytes())
+        for panel in band_panels(band):
+            digest.update(repr((panel.low_aa, panel.high_aa, panel.nodes_aa.tolist())).encode())
     return digest.hexdigest()[:24]

@@ -42,7 +42,9 @@ def load_filters(names: list[str] | tuple[str, ...]) -> tuple[Filter, ...]:
 
 def _from_file(path: Path) -> Filter:
     try:
-        table = np.loadtxt(path, ndmin=2, unpack=False)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [line for line in lines if line.partition("#")[0].strip()]
+        table = np.loadtxt(rows, ndmin=2) if rows else np.empty((0, 0))
         return _trimmed(path.stem, table[:, 0], table[:, 1])
     except (OSError, ValueError, IndexError) as problem:
         raise InputError(

@@ -2,82 +2,112 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tinsley.observe.filters import Filter
 
-_DARK = 1e-4
-"""A filter is dark where its response is below this share of its peak."""
-_GAP = 0.05
-"""A dark stretch longer than this in ln(wavelength) splits a band into panels."""
-_LEAK_NODES = 3
+_CORE = 0.01
+"""A filter's core is where its response exceeds this share of its peak."""
+_REACH = 0.05
+"""In ln(wavelength): a core's polynomials reach this far beyond it, and bridge gaps so long."""
+_BLUE_WING_PHOTONS, _RED_WING_PHOTONS = 1e-4, 1e-7
+"""A wing with less than this share of the photons (of a flat spectrum) gets no nodes of its own: a
+red one matters more, for dust dims the core more than it."""
+_WING_NODES = 4
 
 
-def band_nodes(band: Filter, number: int) -> list[np.ndarray]:
-    """Wavelength nodes of each panel of a band, Angstrom.
+@dataclass(frozen=True)
+class Panel:
+    """A stretch of a band in which transmission is taken for a polynomial in ln(wavelength).
+
+    Attributes:
+        low_aa: Where it begins, Angstrom.
+        high_aa: Where it ends.
+        nodes_aa: Gauss nodes inside, increasing.
+    """
+
+    low_aa: float
+    high_aa: float
+    nodes_aa: np.ndarray
+
+
+def band_panels(band: Filter, number: int | None = None) -> list[Panel]:
+    """Panels of a band, by wavelength: its core, and the wings beyond it that count.
+
+    Wings (the red leak of SDSS u, the tails that LSST's curves have to 11,000 A) hold few photons,
+    but behind much dust they shine while the core is dark.
 
     Args:
         band: The filter.
-        number: Nodes of the main panel; a panel with less than 5 % of the photons (a leak) gets
-            three.
-
-    Returns:
-        One increasing array per panel.
+        number: Nodes of a core; by default `default_nodes`. A wing gets four.
 
     Source:
         Golub & Welsch (1969); orthogonal polynomials of the discrete measure by the Stieltjes
         procedure (Gautschi 2004, section 2.2).
     """
-    pieces = _panels(band)
-    photons = [np.trapezoid(w * r, w) for w, r in pieces]
-    total = sum(photons)
-    return [
-        _gauss_nodes(wave, wave * response, number if n > 0.05 * total else _LEAK_NODES)
-        for (wave, response), n in zip(pieces, photons, strict=True)
-    ]
+    total = np.trapezoid(band.wave_aa * band.response, band.wave_aa)
+    panels: list[Panel] = []
+    for low, high, is_core in _stretches(band):
+        wave = np.linspace(low, high, 4001)
+        photons = wave * np.interp(wave, band.wave_aa, band.response)
+        least = _RED_WING_PHOTONS if panels else _BLUE_WING_PHOTONS
+        if is_core or np.trapezoid(photons, wave) > least * total:
+            count = (number or default_nodes(low, high)) if is_core else _WING_NODES
+            nodes = _gauss_nodes(wave, photons, count)
+            panels.append(Panel(low, high, nodes))
+    return panels
 
 
-def default_nodes(band: Filter) -> int:
-    """How many nodes keep a band's error at a few mmag: more in the blue, and for wide bands.
+def default_nodes(low_aa: float, high_aa: float) -> int:
+    """How many nodes keep the error of a core at a few mmag; chosen by measurement.
 
-    Chosen by the errors in benchmarks/results/photometry.json.
+    The errors of the SDSS bands are in benchmarks/results/photometry.json.
     """
-    if band.wave_aa[-1] > 1.6 * band.wave_aa[0] or band.wave_effective_aa < 4200:
-        return 8
-    return 6 if band.wave_effective_aa < 5300 else 5
+    width = np.log(high_aa / low_aa)
+    return 5 if width < 0.4 else 6 if width < 0.5 else 8
 
 
-def lagrange(panels: list[np.ndarray], wave_aa: np.ndarray) -> np.ndarray:
+def lagrange(panels: list[Panel], wave_aa: np.ndarray) -> np.ndarray:
     """Lagrange polynomials (in ln wavelength) of each panel's nodes, [wave, node].
 
-    A wavelength counts in the panel nearest to it alone.
+    A wavelength counts in one panel: its own, or else the nearest, as at that panel's end.
     """
-    x = np.log(wave_aa)
-    middles = [
-        0.5 * (np.log(a[-1]) + np.log(b[0])) for a, b in zip(panels, panels[1:], strict=False)
-    ]
-    panel_of = np.searchsorted(middles, x)
-    columns = []
-    for i, nodes in enumerate(panels):
-        at = np.log(nodes)
+    ends = np.array([[panel.low_aa, panel.high_aa] for panel in panels])
+    outside = np.maximum(ends[:, :1] - wave_aa, wave_aa - ends[:, 1:])
+    panel_of = np.argmin(np.maximum(outside, 0.0), axis=0)
+    out, first = np.zeros((len(wave_aa), sum(len(p.nodes_aa) for p in panels))), 0
+    for i, panel in enumerate(panels):
+        mine = np.flatnonzero(panel_of == i)
+        x, at = np.log(np.clip(wave_aa[mine], *ends[i])), np.log(panel.nodes_aa)
         for k in range(len(at)):
             others = np.delete(at, k)
-            value = np.prod((x[:, None] - others) / (at[k] - others), axis=1)
-            columns.append(np.where(panel_of == i, value, 0.0))
-    return np.stack(columns, axis=1)
-
-
-def _panels(band: Filter) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Stretches of a filter parted by long dark gaps, finely resampled."""
-    bright = np.flatnonzero(band.response > _DARK * band.response.max())
-    ln_wave = np.log(band.wave_aa[bright])
-    breaks = np.flatnonzero(np.diff(ln_wave) > _GAP) + 1
-    out = []
-    for group in np.split(bright, breaks):
-        first, last = max(group[0] - 1, 0), min(group[-1] + 1, len(band.wave_aa) - 1)
-        wave = np.linspace(band.wave_aa[first], band.wave_aa[last], 2001)
-        out.append((wave, np.interp(wave, band.wave_aa, band.response)))
+            out[mine, first + k] = np.prod((x[:, None] - others) / (at[k] - others), axis=1)
+        first += len(at)
     return out
+
+
+def _stretches(band: Filter) -> list[tuple[float, float, bool]]:
+    """The whole band in pieces (low, high, is a core), Angstrom: cores widened, wings between."""
+    out, reached = [], float(band.wave_aa[0])
+    cores, end = _cores(band), float(band.wave_aa[-1])
+    for i, (low, high) in enumerate(cores):
+        before = np.sqrt(cores[i - 1][1] * low) if i else 0.0
+        after = np.sqrt(high * cores[i + 1][0]) if i + 1 < len(cores) else np.inf
+        low = float(max(reached, before, low * np.exp(-_REACH)))
+        high = float(min(end, after, high * np.exp(_REACH)))
+        out += [(reached, low, False)] * (low > reached) + [(low, high, True)]
+        reached = high
+    return out + [(reached, end, False)] * (end > reached)
+
+
+def _cores(band: Filter) -> list[tuple[float, float]]:
+    """Ends of the stretches where the response is high; stretches close together are one."""
+    bright = np.flatnonzero(band.response > _CORE * band.response.max())
+    breaks = np.flatnonzero(np.diff(np.log(band.wave_aa[bright])) > _REACH) + 1
+    groups = [band.wave_aa[group] for group in np.split(bright, breaks)]
+    return [(float(wave[0]), float(wave[-1])) for wave in groups]
 
 
 def _gauss_nodes(wave_aa: np.ndarray, weight: np.ndarray, number: int) -> np.ndarray:

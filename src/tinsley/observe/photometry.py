@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tinsley.observe.filters import AB_ZERO_ERG_S_CM2_HZ, C_AA_S, Filter
-from tinsley.observe.nodes import band_nodes, default_nodes, lagrange
+from tinsley.observe.nodes import Panel, band_panels, lagrange
 from tinsley.parameters import MASS, Theta
 from tinsley.sps.dust import TwoComponentDust
 from tinsley.sps.galaxy import GalaxyModel, History, RedshiftGrid, make_history
@@ -224,7 +224,7 @@ def make_band_tables(
         Tables in the default float type; integrals are done in float64.
     """
     ssp_flux = tabulate_ssps(model.ssp, filters, grid) if ssp_flux is None else ssp_flux
-    bands = [band_nodes(f, default_nodes(f)) for f in filters]
+    nodes = [np.concatenate([p.nodes_aa for p in band_panels(f)]) for f in filters]
     history = make_history(model, grid)
     young = n_young_bins(model.dust.t_birth_cloud_gyr)
     evolving = not isinstance(model.metallicity, ConstantMetallicity)
@@ -240,20 +240,20 @@ def make_band_tables(
         history=history,
         metallicity=model.metallicity,
         dust=model.dust,
-        node_aa=jnp.asarray(np.concatenate([n for b in bands for n in b]), dtype=float),
+        node_aa=jnp.asarray(np.concatenate(nodes), dtype=float),
         basis=jnp.asarray(np.stack(basis), dtype=float),
         burst=jnp.asarray(ssp_flux, dtype=float),
         bins=jnp.asarray(np.stack(bins), dtype=float) if evolving else None,
         log10_z_zsun=jnp.asarray(model.ssp.log10_z_zsun, dtype=float),
         log10_age_yr=jnp.asarray(model.ssp.log10_age_yr, dtype=float),
-        band_of_node=tuple(i for i, b in enumerate(bands) for n in b for _ in n),
+        band_of_node=tuple(i for i, at in enumerate(nodes) for _ in at),
         n_young=young,
     )
 
 
 def tabulate_ssps(ssp: SspGrid, filters: tuple[Filter, ...], grid: RedshiftGrid) -> np.ndarray:
     """Flux of each SSP at each node of each band, maggies at 10 pc, [z, met, age, node]."""
-    bands = [(f, band_nodes(f, default_nodes(f))) for f in filters]
+    bands = [(f, band_panels(f)) for f in filters]
     return np.stack(
         [
             np.concatenate([_node_flux(ssp, f, panels, z) for f, panels in bands], axis=-1)
@@ -262,11 +262,11 @@ def tabulate_ssps(ssp: SspGrid, filters: tuple[Filter, ...], grid: RedshiftGrid)
     )
 
 
-def _node_flux(ssp: SspGrid, band: Filter, panels: list[np.ndarray], redshift: float) -> np.ndarray:
+def _node_flux(ssp: SspGrid, band: Filter, panels: list[Panel], redshift: float) -> np.ndarray:
     """Flux of each SSP in each Lagrange polynomial of a band, maggies at 10 pc, [met, age, node].
 
-    Product integration: between all knots of spectrum and filter the integrand is a polynomial,
-    and three Gauss-Legendre points a piece integrate it.
+    Product integration: between all knots of spectrum and filter the integrand is smooth, and two
+    Gauss-Legendre points a piece integrate it.
     """
     rest = ssp.wave_rest_aa
     wave, weight = _quadrature(rest * (1 + redshift), band.wave_aa)
@@ -286,11 +286,11 @@ def _node_flux(ssp: SspGrid, band: Filter, panels: list[np.ndarray], redshift: f
 
 
 def _quadrature(spectrum_aa: np.ndarray, filter_aa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Three Gauss-Legendre points in every interval between knots inside the filter."""
+    """Two Gauss-Legendre points in every interval between knots inside the filter."""
     low, high = filter_aa[0], filter_aa[-1]
     inside = spectrum_aa[(spectrum_aa > low) & (spectrum_aa < high)]
     knots = np.union1d(filter_aa, inside)
-    x, w = np.polynomial.legendre.leggauss(3)
+    x, w = np.polynomial.legendre.leggauss(2)
     half = 0.5 * np.diff(knots)[:, None]
     middle = 0.5 * (knots[1:] + knots[:-1])[:, None]
     return (middle + half * x).ravel(), (half * w).ravel()
