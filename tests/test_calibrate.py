@@ -5,6 +5,8 @@ Gaussian toy: theta ~ N(0, 1), x = theta + N(0, 1), so the posterior is N(x / 2,
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -263,10 +265,11 @@ def test_a_wrong_likelihood_is_found(posterior, truth):
     assert "weighted log10_mstar_msun" in rejected
 
 
-def test_the_same_key_gives_the_same_ranks(posterior, truth):
+def test_the_same_key_gives_the_same_ranks_however_many_workers(posterior, truth):
     few = jax.tree.map(lambda a: a[:70], truth)
     once = calibrate(posterior, few, SNR_RANGE, EFFORT, jax.random.key(4))
-    again = calibrate(posterior, few, SNR_RANGE, EFFORT, jax.random.key(4))
+    busy = dataclasses.replace(EFFORT, workers=3)
+    again = calibrate(posterior, few, SNR_RANGE, busy, jax.random.key(4))
     jax.tree.map(np.testing.assert_array_equal, once, again)
 
 

@@ -148,7 +148,7 @@ def _simulator(loaded: Any, complete: float) -> Any:
 
 def _calibrate(loaded: Any, truth: Any, draws: int, name: str, key: Any) -> Any:
     """Ranks of a set, with a bar."""
-    from tinsley.infer.calibrate import Effort, calibrate
+    from tinsley.infer.calibrate import calibrate
 
     columns = (
         TextColumn("{task.description}"),
@@ -162,10 +162,16 @@ def _calibrate(loaded: Any, truth: Any, draws: int, name: str, key: Any) -> Any:
             loaded.posterior,
             truth,
             loaded.spec.snr_range,
-            Effort(draws=draws),
+            _effort(draws),
             key,
             lambda done, of: bar.update(task, completed=done, total=of),
         )
+
+
+def _effort(draws: int) -> Any:
+    from tinsley.infer.calibrate import Effort
+
+    return Effort(draws=draws, workers=os.cpu_count() or 1)
 
 
 def _in_order(loaded: Any, names: Mapping[str, Any]) -> list[str]:
@@ -180,7 +186,6 @@ def _settings(loaded: Any, number: int, histories: int, draws: int, seed: int) -
     import dataclasses
 
     import tinsley
-    from tinsley.infer.calibrate import Effort
 
     return {
         "tinsley": tinsley.__version__,
@@ -189,7 +194,7 @@ def _settings(loaded: Any, number: int, histories: int, draws: int, seed: int) -
         "seed": seed,
         "snr_range": loaded.spec.snr_range,
         "redshift_range": loaded.spec.redshift_range,
-        **dataclasses.asdict(Effort(draws=draws)),
+        **dataclasses.asdict(_effort(draws)),
     }
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,11 +38,13 @@ class Effort:
         draws: A round, and all that most galaxies get.
         enough: Galaxies whose effective sample size is less get more rounds.
         most: Rounds at most, a power of 2, up to `BATCH`.
+        workers: Batches at once; one keeps little more than one core busy.
     """
 
     draws: int = 1000
     enough: float = 200.0
     most: int = 32
+    workers: int = 1
 
 
 class Calibration(NamedTuple):
@@ -94,14 +97,17 @@ def calibrate(
     def run(rows: np.ndarray, rounds: int) -> Calibration:
         return _calibrate_batch(posterior, truth, snr_range, effort, keys, jitter, rows, rounds)
 
-    first = _in_batches(run, np.arange(number), 1, _onward(on_batch, 0, number))
+    def in_batches(rows: np.ndarray, rounds: int, start: int, of: int) -> Calibration:
+        progress = _onward(on_batch, start, of)
+        return _in_batches(run, rows, rounds, effort.workers, progress)
+
+    first = in_batches(np.arange(number), 1, 0, number)
     wanted = _rounds_wanted(first.ess, effort)
     again = int(np.sum(wanted > 1))
     out, done = first, number
     for rounds in np.unique(wanted[wanted > 1]):
         rows = np.flatnonzero(wanted == rounds)
-        more = _in_batches(run, rows, int(rounds), _onward(on_batch, done, number + again))
-        out = _replaced(out, more, rows)
+        out = _replaced(out, in_batches(rows, int(rounds), done, number + again), rows)
         done += len(rows)
     return out._replace(efficiency=first.efficiency)
 
@@ -226,15 +232,18 @@ def _in_batches(
     run: Callable[[np.ndarray, int], Calibration],
     rows: np.ndarray,
     rounds: int,
+    workers: int,
     on_batch: Callable[[int], None],
 ) -> Calibration:
     """Run `BATCH` rounds at a time, the last batch filled up with its last galaxy."""
-    pieces, size = [], BATCH // rounds
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        padded = part[np.minimum(np.arange(size), len(part) - 1)]
-        pieces.append(run(padded, rounds))
-        on_batch(start + len(part))
+    size = BATCH // rounds
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    filled = [part[np.minimum(np.arange(size), len(part) - 1)] for part in parts]
+    pieces = []
+    with ThreadPoolExecutor(workers) as threads:
+        for piece in threads.map(lambda part: run(part, rounds), filled):
+            pieces.append(piece)
+            on_batch(min(len(pieces) * size, len(rows)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *pieces)
 
 
