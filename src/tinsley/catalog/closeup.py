@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tinsley.infer.amortized import draw_posterior
-from tinsley.infer.likelihood import Observation
+from tinsley.catalog.batch import BATCH, infer_batch
 from tinsley.io.models import LoadedPosterior
 from tinsley.observe.exact import rest_spectrum
+from tinsley.observe.filters import C_AA_S
 from tinsley.observe.photometry import photometry
 from tinsley.observe.survey import Photometry
-from tinsley.rng import object_key, split_id
 from tinsley.sps.galaxy import GalaxyModel
 from tinsley.status import HAS_POSTERIOR, Status
 
-UJY_PER_NMGY = 3.631
+N_SPECTRA = 60
+UJY_PER_CGS = 1e29
+"""Microjansky in 1 erg/s/cm2/Hz."""
 
 
 class CloseUp(NamedTuple):
@@ -56,32 +57,33 @@ def choose_example(galaxies: dict[str, np.ndarray], rows: Photometry) -> int | N
 
 
 def look_closely(
-    loaded: LoadedPosterior, model: GalaxyModel, row: Photometry, seed: int, draws: int = 20_000
+    loaded: LoadedPosterior, model: GalaxyModel, row: Photometry, draws: int
 ) -> CloseUp:
-    """Draw one galaxy's posterior anew, finely, with the spectra of 60 of the draws.
+    """Draw one galaxy's posterior anew, 64 times as finely, with the spectra of 60 of the draws.
+
+    The galaxy fills a whole batch, each time under another name, so with another key; the run's own
+    compiled function does the work.
 
     Args:
         loaded: The model.
         model: The physics that it was trained on.
         row: The galaxy: photometry of length 1.
-        seed: Seed of the run.
-        draws: How many draws.
+        draws: Draws of each of the 64 repetitions.
     """
-    key = object_key(jax.random.key(seed), jnp.asarray(split_id(row.object_id)[0]))
-    seen = Observation(
-        jnp.asarray(row.flux[0], dtype=float),
-        jnp.asarray(row.sigma[0], dtype=float),
-        jnp.asarray(row.mask[0]),
-        jnp.asarray(row.redshift[0], dtype=float),
-    )
-    drawn = eqx.filter_jit(draw_posterior)(loaded.posterior, seen, draws, key=key)
-    theta = {name: np.asarray(values, float) for name, values in drawn.theta.items()}
-    weight = np.exp(np.asarray(drawn.psis.log_weight, float))
-    chosen = resample(weight, 60)
-    few = {name: values[chosen] for name, values in theta.items()}
+    repeated = row.take(np.zeros(BATCH, int))
+    repeated = dataclasses.replace(repeated, object_id=np.arange(BATCH))
+    result = infer_batch(loaded.posterior, repeated, draws, jax.random.key(0), keep_draws=True)
+    if result.draws is None or result.log_weight is None:
+        raise ValueError("draws were not kept; call infer_batch with keep_draws=True.")
+    theta = {name: np.asarray(value, float).ravel() for name, value in result.draws.items()}
+    theta["redshift"] = np.full(BATCH * draws, float(row.redshift[0]))
+    evidence = np.exp(result.log_evidence - np.max(result.log_evidence))
+    weight = np.exp(np.asarray(result.log_weight, float)) * evidence[:, None]
+    weight = weight.ravel() / weight.sum()
+    few = {name: values[resample(weight, N_SPECTRA)] for name, values in theta.items()}
     spectra = [
         observed_spectrum(model, {name: float(values[i]) for name, values in few.items()})
-        for i in range(len(chosen))
+        for i in range(N_SPECTRA)
     ]
     flux = photometry(loaded.posterior.tables, {name: jnp.asarray(v) for name, v in few.items()})
     return CloseUp(
@@ -104,4 +106,4 @@ def observed_spectrum(model: GalaxyModel, theta: dict[str, float]) -> tuple[np.n
     wave_aa = wave_rest_aa * (1 + redshift)
     lum_erg_s_aa = 10 ** theta["log10_mstar_msun"] * lum_lsun_aa * model.ssp.lsun_erg_s
     flux_aa = lum_erg_s_aa / (4 * np.pi * dl_cm**2 * (1 + redshift))
-    return wave_aa, flux_aa * wave_aa**2 / 2.99792458e18 * 1e29
+    return wave_aa, flux_aa * wave_aa**2 / C_AA_S * UJY_PER_CGS

@@ -9,6 +9,7 @@ import typer
 from tinsley.cli import train
 from tinsley.cli.check import check
 from tinsley.cli.console import console
+from tinsley.cli.demo import demo
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
 from tinsley.cli.simulate import simulate
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(infer)
 app.command()(check)
+app.command()(demo)
 app.command()(photometry)
 app.command()(simulate)
 app.add_typer(train.app, name="train")
