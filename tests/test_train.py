@@ -1,0 +1,211 @@
+"""Training: the right answer where it is known, and the same bits however it is interrupted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import SMALL_FLOW
+from tinsley.cli import train as cli_train
+from tinsley.cli.main import run
+from tinsley.density import flows
+from tinsley.density.flows import make_flow
+from tinsley.density.train import Schedule, start_training, train_block
+from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.models import read_model
+
+MIX = jnp.asarray([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.2]])
+SIGMA = jnp.asarray([0.5, 0.7, 0.3])
+
+
+def linear_gaussian(number, key):
+    """theta ~ N(0, 1) in two dimensions, data = MIX theta + SIGMA noise in three."""
+    key_theta, key_noise = jax.random.split(key)
+    theta = jax.random.normal(key_theta, (number, 2))
+    return theta, theta @ MIX.T + SIGMA * jax.random.normal(key_noise, (number, 3))
+
+
+def exact_log_posterior(theta, data):
+    precision = np.eye(2) + np.asarray(MIX.T / SIGMA**2 @ MIX, float)
+    mean = np.linalg.solve(precision, np.asarray(MIX.T / SIGMA**2 @ data.T, float)).T
+    offset = np.asarray(theta, float) - mean
+    chi2 = np.einsum("ni,ij,nj->n", offset, precision, offset)
+    return 0.5 * np.linalg.slogdet(precision)[1] - np.log(2 * np.pi) - 0.5 * chi2
+
+
+def loss(flow, number, key):
+    theta, data = linear_gaussian(number, key)
+    return -jnp.mean(jax.vmap(flow.log_prob)(theta, data))
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return make_flow(SMALL_FLOW, 3, 2, key=jax.random.key(0))
+
+
+@eqx.filter_jit
+def divergence(flow, theta, data):
+    return jax.vmap(flow.log_prob)(theta, data)
+
+
+def test_training_finds_the_known_posterior(flow):
+    """KL(exact || learnt), averaged over data; its standard error here is about 0.003 nats."""
+    theta, data = linear_gaussian(8192, jax.random.key(99))
+    exact = exact_log_posterior(theta, data)
+    schedule = Schedule(steps=1000, batch=256, rate=5e-3, warmup=50, average=0.98)
+    state = start_training(flow, schedule)
+    assert np.mean(exact - divergence(flow, theta, data)) > 0.5
+    state, _ = train_block((256, loss, schedule, 1000), state, jax.random.key(1))
+    for model in (state.average, state.model):
+        assert 0 - 0.005 < np.mean(exact - divergence(model, theta, data)) < 0.02
+
+
+SHORT = Schedule(steps=12, batch=32, warmup=4)
+
+
+def blocks(state, number):
+    for _ in range(number):
+        state, losses = train_block((32, loss, SHORT, 4), state, jax.random.key(7))
+    return state, losses
+
+
+def assert_same_bits(one, other):
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    for a, b in leaves:
+        if eqx.is_array(a):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_resumed_training_is_the_uninterrupted_one(flow, tmp_path):
+    whole, whole_losses = blocks(start_training(flow, SHORT), 3)
+    half, losses = blocks(start_training(flow, SHORT), 1)
+    folder = TrainingFolder(tmp_path, {"seed": 0})
+    folder.save(half, [entry(4, float(losses[-1]))])
+    state, history = TrainingFolder(tmp_path, {"seed": 0}).resume(start_training(flow, SHORT))
+    assert int(state.step) == 4
+    assert [e["step"] for e in history] == [4]
+    after, after_losses = blocks(state, 2)
+    assert_same_bits(whole, after)
+    np.testing.assert_array_equal(whole_losses, after_losses)
+
+
+def test_every_step_has_a_key_of_its_own():
+    def noise(model, data, key):
+        return data * jax.random.uniform(key) + 0 * jnp.sum(model["w"])
+
+    start = start_training({"w": jnp.zeros(2)}, SHORT)
+    fixed = (jnp.ones(()), noise, SHORT, 4)
+    state, first = train_block(fixed, start, jax.random.key(7))
+    _, then = train_block(fixed, state, jax.random.key(7))
+    _, other = train_block(fixed, start, jax.random.key(8))
+    assert len(np.unique([first, then, other])) == 12
+
+
+def test_average_follows_the_weights(flow):
+    state, _ = blocks(start_training(flow, SHORT), 1)
+    weights = [eqx.filter(m, eqx.is_inexact_array) for m in (flow, state.model, state.average)]
+    first, last, mean = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(w)]) for w in weights)
+    moved = np.abs(last - first) > 1e-5
+    share = (mean - first)[moved] / (last - first)[moved]
+    assert 0.2 < np.median(share) < 0.99
+
+
+def test_rate_warms_up_and_comes_down():
+    for steps in (1, 2, 5, 11, 100):  # the shortest too must make a schedule
+        Schedule(steps=steps).optimizer()
+    schedule = Schedule(steps=100, rate=0.1, warmup=10)
+    optimizer = schedule.optimizer()
+    weight, sizes = jnp.zeros(1), []
+    state = optimizer.init(weight)
+    for _ in range(100):
+        update, state = optimizer.update(jnp.ones(1), state, weight)
+        sizes.append(abs(float(update[0])))  # Adam's steps are of the size of the rate
+    assert np.argmax(sizes) in (10, 11)
+    assert sizes[0] == 0.0
+    assert max(sizes) == pytest.approx(0.1, rel=0.01)
+    assert sizes[-1] < 0.001
+
+
+# --- the command, killed and started again ---
+
+
+@pytest.fixture
+def small_training(monkeypatch):
+    """The real command on a narrow range of redshifts, with a small network, compiled once."""
+    config = SMALL_FLOW | {"kind": "maf"}  # compiles faster than the default
+    first = functools.cache(lambda *shape: make_flow(config, *shape, key=jax.random.key(0)))
+    monkeypatch.setattr(flows, "make_flow", lambda config, *shape, key: first(*shape))
+    monkeypatch.setattr(cli_train, "REDSHIFT_RANGE", (0.05, 0.06))
+    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
+    monkeypatch.setitem(flows.FLOWS, "coupling", config)
+
+
+def train(monkeypatch, *options) -> int:
+    monkeypatch.setattr(sys, "argv", ["tinsley", "train", "posterior", *map(str, options)])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    return stop.value.code or 0
+
+
+def test_a_killed_training_goes_on_to_the_same_model(small_training, tmp_path, monkeypatch):
+    options = ["--steps", 16, "--batch", 16, "--name", "small"]
+    whole, resumed = tmp_path / "whole.tinsley", tmp_path / "resumed.tinsley"
+    assert train(monkeypatch, *options, "--run", tmp_path / "a", "--out", whole) == 0
+    again = [*options, "--run", tmp_path / "b", "--out", resumed]
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingFolder, "_write", killed_at(4, TrainingFolder._write))
+        assert train(patched, *again) == 130
+    assert not resumed.exists()
+    assert train(monkeypatch, *again) == 0
+    one, other = read_model(whole), read_model(resumed)
+    assert_same_bits(one[1], other[1])
+    assert without_seconds(one[0]) == without_seconds(other[0])
+    assert [e["step"] for e in json.loads((tmp_path / "b/history.json").read_text())] == [
+        4,
+        8,
+        12,
+        16,
+    ]
+
+
+def test_a_training_of_other_settings_is_refused(small_training, tmp_path, monkeypatch, capsys):
+    TrainingFolder(tmp_path / "run", {"survey": "sdss", "seed": 0})
+    out = ["--run", tmp_path / "run", "--out", tmp_path / "model.tinsley"]
+    assert train(monkeypatch, "--steps", 16, *out) == 2
+    assert "holds a training with other settings" in capsys.readouterr().err
+    assert train(monkeypatch, "--density", "planar", *out) == 2
+    assert "expected one of coupling, maf" in capsys.readouterr().err
+    assert train(monkeypatch, "--out", tmp_path / "nowhere" / "model.tinsley") == 2
+    assert "folder does not exist" in capsys.readouterr().err
+
+
+def entry(step: int, validation_loss: float) -> dict[str, float]:
+    return {"step": step, "seconds": 1.0, "train_loss": 1.0, "validation_loss": validation_loss}
+
+
+def killed_at(number: int, write):
+    """`write`, but for a kill instead of the call of that number."""
+    calls = []
+
+    def wrapped(self, name, tree):
+        calls.append(name)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        write(self, name, tree)
+
+    return wrapped
+
+
+def without_seconds(spec) -> dict:
+    plain = spec.to_dict()
+    for validation in (plain["training"]["best"], plain["training"]["last"]):
+        del validation["seconds"]
+    return plain
