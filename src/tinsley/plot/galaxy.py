@@ -111,7 +111,13 @@ def sed(
     _spectra(top, spectra, centre_um)
     model = np.quantile(model_nmgy, (0.16, 0.5, 0.84), axis=0)
     top.plot(
-        centre_um, model[1] * UJY_PER_NMGY, "s", color=BLUE, mfc="none", ms=9, label="model, median"
+        centre_um,
+        model[1] * UJY_PER_NMGY,
+        "s",
+        color=BLUE,
+        mfc="none",
+        ms=9,
+        label="model photometry",
     )
     ujy = (flux * UJY_PER_NMGY, sigma * UJY_PER_NMGY)
     top.errorbar(
@@ -135,9 +141,13 @@ def _spectra(ax: Axes, spectra: tuple[np.ndarray, np.ndarray], centre_um: np.nda
         flux[:, shown], (0.025, 0.16, 0.5, 0.84, 0.975), axis=0
     )
     wave_um = wave_um[shown]
-    ax.fill_between(wave_um, low2, high2, color=BLUE, alpha=0.18, linewidth=0, label="95 %")
-    ax.fill_between(wave_um, low1, high1, color=BLUE, alpha=0.32, linewidth=0, label="68 %")
-    ax.plot(wave_um, middle, color=BLUE, linewidth=0.8, label="spectrum, median")
+    ax.fill_between(
+        wave_um, low2, high2, color=BLUE, alpha=0.18, linewidth=0, label="spectra, 95 %"
+    )
+    ax.fill_between(
+        wave_um, low1, high1, color=BLUE, alpha=0.32, linewidth=0, label="spectra, 68 %"
+    )
+    ax.plot(wave_um, middle, color=BLUE, linewidth=0.8, label="spectra, median")
     ax.set(xscale="log", yscale="log", xlim=(wave_um[0], wave_um[-1]))
     ticks = [t for t in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2, 3, 4) if t > wave_um[0]]
     ticks = [t for t in ticks if t < wave_um[-1]]

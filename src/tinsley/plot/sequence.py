@@ -8,14 +8,15 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from tinsley.plot.style import BLACK, VERMILION, label, new_figure
+from tinsley.plot.style import BLACK, GREEN, GREY, VERMILION, label, new_figure
 
 MASS = "log10_mstar_surviving_msun"
 SFR = "log10_sfr_100myr_msun_yr"
 AGE = "age_mw_gyr"
-EDGES = (np.linspace(8.5, 12.0, 85), np.linspace(-2.5, 2.5, 101))
+EDGES = (np.linspace(8.8, 12.0, 97), np.linspace(-2.6, 2.4, 101))
 """Cells of the plane, log10 Msun and log10 Msun/yr."""
-_BARS = 12
+_BARS = 10
+_POINTS = 1500
 
 
 def star_forming_sequence(
@@ -23,8 +24,8 @@ def star_forming_sequence(
 ) -> Figure:
     """Star formation rate against surviving stellar mass, with its uncertainty.
 
-    Grey is the sum of all posteriors; a point is one galaxy at its medians, coloured by age; a few
-    have error bars (16-84 %).
+    Grey is the sum of all posteriors. Some galaxies, evenly spread in mass, are points at their
+    medians, coloured by age; a few of those have error bars (16-84 %).
 
     Args:
         galaxies: Columns of `galaxies.parquet` of the galaxies to show.
@@ -40,25 +41,40 @@ def star_forming_sequence(
     ax.pcolormesh(
         *EDGES,
         np.ma.masked_less(density.T, top / 300),
-        norm=LogNorm(top / 300, 10 * top),
+        norm=LogNorm(top / 300, 6 * top),
         cmap="Greys",
         linewidth=0,
         rasterized=True,
     )
     mass, sfr, age = (galaxies[f"{name}_q50"] for name in (MASS, SFR, AGE))
     low, high = np.quantile(age, (0.02, 0.98)) if len(age) else (0, 1)
-    points = ax.scatter(mass, sfr, c=age, s=4, cmap="viridis_r", linewidths=0, vmin=low, vmax=high)
+    shown = _spread_out(mass, _POINTS)
+    points = ax.scatter(
+        mass[shown],
+        sfr[shown],
+        c=age[shown],
+        s=6,
+        cmap="viridis_r",
+        linewidths=0,
+        vmin=low,
+        vmax=high,
+    )
     figure.colorbar(points, ax=ax, label=label(AGE), pad=0.01, extend="both")
     few = _spread_out(mass, _BARS)
     bars = [
         np.abs([galaxies[f"{name}_{q}"][few] - middle[few] for q in ("q16", "q84")])
         for name, middle in ((MASS, mass), (SFR, sfr))
     ]
-    ax.errorbar(mass[few], sfr[few], bars[1], bars[0], "none", ecolor=BLACK, elinewidth=0.8)
+    ax.fill([], [], color=GREY, label="sum of all posteriors")
+    ax.plot([], [], "o", color=GREEN, ms=4, label=f"medians of {len(shown):,} galaxies")
+    ax.errorbar(
+        mass[few], sfr[few], bars[1], bars[0], "none", ecolor=BLACK, elinewidth=0.8, label="16-84 %"
+    )
     ridge = np.array([9.0, 11.2])
     ax.plot(ridge, 0.76 * ridge - 7.64, "--", color=VERMILION, label="Renzini & Peng (2015)")
-    ax.legend(frameon=False, fontsize=9, loc="upper left")
+    ax.legend(frameon=False, fontsize=9, loc="lower left")
     ax.set(xlabel=label(MASS), ylabel=label(SFR), title=title)
+    ax.set(xlim=EDGES[0][[0, -1]], ylim=EDGES[1][[0, -1]])
     return figure
 
 

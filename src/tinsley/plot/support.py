@@ -74,8 +74,10 @@ def _panel(ax: Axes, points: list[Points], unusual: dict[str, np.ndarray]) -> No
     ax.plot([], [], "--", color=GREEN, label="at the catalogue's redshifts: 99.7 %")
     usual = ~np.any(list(unusual.values()), axis=0)
     ax.plot(x[usual], y[usual], ".", color=BLACK, ms=1.5, mew=0, rasterized=True, label="catalogue")
-    for (word, rows), colour in zip(unusual.items(), (ORANGE, VERMILION), strict=False):
-        ax.plot(x[rows], y[rows], ".", color=colour, ms=3.5, mew=0, label=word)
+    for (word, rows), colour, size in zip(
+        unusual.items(), (ORANGE, VERMILION), (2.2, 5.0), strict=False
+    ):
+        ax.plot(x[rows], y[rows], ".", color=colour, ms=size, mew=0, label=word)
     ax.set(xlim=limits[0], ylim=limits[1])
 
 
