@@ -100,8 +100,18 @@ def read_model(path: Path) -> tuple[PosteriorSpec, ConditionalFlow, str]:
         spec = spec_from_dict(header["spec"])
     except (TypeError, ValueError) as problem:
         raise InputError(f"model {path}: {problem}") from problem
-    flow = eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_flow(spec))
-    return spec, flow, hashlib.sha256(content).hexdigest()
+    return spec, _fill(spec, weights, path), hashlib.sha256(content).hexdigest()
+
+
+def _fill(spec: PosteriorSpec, weights: bytes, path: Path) -> ConditionalFlow:
+    """The network with its weights; libraries of another version may build it otherwise."""
+    try:
+        return eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_flow(spec))
+    except (RuntimeError, ValueError, TypeError, KeyError, EOFError) as problem:
+        raise InputError(
+            f"model {path}: its weights do not fit the network that it describes, as this version "
+            "of tinsley and flowjax builds it; train it anew or install those that made it."
+        ) from problem
 
 
 def save_model(path: Path, spec: PosteriorSpec, flow: ConditionalFlow) -> None:
@@ -172,7 +182,9 @@ def _header(line: bytes, path: Path) -> dict[str, Any]:
         complete = {"spec", "spec_sha256", "weights_sha256"} <= set(header)
     except (ValueError, TypeError, KeyError) as problem:
         raise InputError(f"{path} is not a tinsley model file.") from problem
-    if found != FORMAT or not complete:
+    if found == FORMAT and not complete:
+        raise InputError(f"model {path} is damaged or was changed: its header is not whole.")
+    if found != FORMAT:
         raise InputError(
             f"model {path} has format {found}, made by tinsley {header.get('version', 'unknown')}; "
             f"this version reads format {FORMAT}. Install the version that made it, or train anew."
