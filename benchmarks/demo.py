@@ -45,10 +45,11 @@ def main() -> None:
         seconds = time.monotonic() - started
         summary = json.loads((out / "demo.json").read_text())
         size_mb = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
-    peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = {
         "command_seconds": round(seconds, 1),
-        "peak_memory_gb": round(peak_kb / 1e6, 2),
+        "command_cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_memory_gb": round(used.ru_maxrss / 1e6, 2),
         "output_mb": round(size_mb, 1),
         "machine": before,
     }
