@@ -7,6 +7,7 @@ to make: no calibration, no realism, but every part is the real one.
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,7 +18,9 @@ from tinsley.density.flows import COUPLING, make_flow
 from tinsley.infer.amortized import AmortizedPosterior
 from tinsley.infer.features import n_features
 from tinsley.infer.simulator import Simulator
+from tinsley.infer.spec import PosteriorSpec
 from tinsley.io.histories import load_sfh_bases
+from tinsley.io.models import LoadedPosterior, load_posterior, physics_checksums, save_model
 from tinsley.observe.filters import Filter
 from tinsley.observe.noise import BroadNoise
 from tinsley.observe.photometry import make_band_tables
@@ -104,3 +107,42 @@ def small_simulator(small_posterior) -> Simulator:
     """Simulations for `small_posterior`: S/N 1-100, z 0.01-0.6."""
     noise = BroadNoise(1.0, 100.0)
     return Simulator(small_posterior.space, small_posterior.tables, noise, (0.01, 0.6))
+
+
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path_factory) -> None:
+    """Keep band tables in a folder of the test run, not in the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def small_spec(small_posterior) -> PosteriorSpec:
+    """A model of SDSS on the embedded physics, over a narrow range of redshifts."""
+    return PosteriorSpec(
+        name="small",
+        survey="sdss",
+        bands=tuple(SMALL_WAVE_AA),
+        filters=tuple(f"sdss2010-{band}" for band in SMALL_WAVE_AA),
+        space=small_posterior.space.to_dict(),
+        redshift_range=(0.05, 0.06),
+        snr_range=(1.0, 100.0),
+        flow=SMALL_FLOW,
+        colour_limits={"redshift": [0.05, 0.06], "ratio": [[4.0] * 4] * 2},
+        **physics_checksums(),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_model_file(small_spec, small_posterior, tmp_path_factory) -> Path:
+    """`small_spec` with untrained weights, as a file."""
+    path = tmp_path_factory.mktemp("models") / "small.tinsley"
+    save_model(path, small_spec, small_posterior.flow)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_loaded(small_model_file) -> LoadedPosterior:
+    """The same, loaded."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(small_model_file.parent / "cache"))
+        return load_posterior(small_model_file)

@@ -137,7 +137,7 @@ def test_rate_warms_up_and_comes_down():
 
 
 @pytest.fixture
-def small_training(monkeypatch):
+def small_training(monkeypatch, own_cache):
     """The real command on a narrow range of redshifts, with a small network, compiled once."""
     config = SMALL_FLOW | {"kind": "maf"}  # compiles faster than the default
     first = functools.cache(lambda *shape: make_flow(config, *shape, key=jax.random.key(0)))
