@@ -89,7 +89,7 @@ def brute(small_model, small_filters):
     for _ in range(N_EXACT):
         theta = dict(zip(("beta_1", "beta_2", "beta_3", "beta_4"), rng.dirichlet(np.ones(4))))  # noqa: B905
         theta |= {"f_burst": rng.random(), "t_burst_gyr": rng.uniform(0.01, age_gyr)}
-        theta |= {"log10_z_zsun": rng.uniform(-2.2, 0.4), "n_dust": rng.uniform(-2, 1)}
+        theta |= {"log10_z_zsun": rng.uniform(-2.2, 0.4), "n_dust": rng.uniform(-2, 0.4)}
         theta |= {"tau_bc": rng.uniform(0, 3), "tau_ism": rng.uniform(0, 3)}
         theta |= {"redshift": REDSHIFT, MASS: 10.0}
         flux.append(exact_photometry(small_model, small_filters, theta))

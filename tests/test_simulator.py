@@ -34,7 +34,7 @@ def test_truth_is_the_forward_models(small_simulator, made):
 
 def test_parameters_follow_the_prior(small_simulator, made):
     ends = {MASS: (7.0, 12.5), "f_burst": (0, 1), "log10_z_zsun": (-2.2, 0.4), "tau_bc": (0, 3),
-            "tau_ism": (0, 3), "n_dust": (-2, 1), "redshift": (0.01, 0.6)}  # fmt: skip
+            "tau_ism": (0, 3), "n_dust": (-2, 0.4), "redshift": (0.01, 0.6)}  # fmt: skip
     for name, (low, high) in ends.items():
         uniform = stats.uniform(low, high - low)
         assert stats.kstest(np.asarray(made.theta[name]), uniform.cdf).pvalue > FALSE_ALARM, name

@@ -248,7 +248,10 @@ def default_space(metallicity: tuple[AbstractPrior, ...] | None = None) -> Param
     """Tinsley's default prior: SEDflow's ranges, without its dead volume.
 
     Flat Dirichlet on the betas, bursts up to the galaxy's age, constant metallicity inside the
-    SSP grid unless other priors on metallicity are given.
+    SSP grid unless other priors on metallicity are given. Slopes of the dust up to 0.4, where
+    SEDflow goes to 1: beyond 0.447 Kriek & Conroy's (2013) bump, 0.85 - 1.9 n, would be negative,
+    and such grey curves trade against mass without being seen in galaxies, whose slopes are on
+    average far steeper (Salim et al. 2018).
     """
     return ParamSpace(
         (
@@ -259,7 +262,7 @@ def default_space(metallicity: tuple[AbstractPrior, ...] | None = None) -> Param
             *(metallicity or (Uniform("log10_z_zsun", -2.2, 0.4),)),
             Uniform("tau_bc", 0.0, 3.0),
             Uniform("tau_ism", 0.0, 3.0),
-            Uniform("n_dust", -2.0, 1.0),
+            Uniform("n_dust", -2.0, 0.4),
         )
     )
 

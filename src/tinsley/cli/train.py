@@ -71,7 +71,7 @@ def posterior(
     n_dim = simulator.space.without_mass().n_unit
     flow = make_flow(FLOWS[density], n_features(len(survey_.bands)), n_dim, key=key_flow)
     setup = {"survey": survey_.name, "flow": FLOWS[density], "steps": steps, "batch": batch}
-    physics = physics_checksums() | {"filters": survey_.filters}
+    physics = physics_checksums() | {"filters": survey_.filters, "space": simulator.space.to_dict()}
     folder = TrainingFolder(run, setup | physics | {"seed": seed, "snr_range": snr_range})
     begun = folder.resume(start_training(flow, schedule))
     history = _train(begun, simulator, schedule, folder, (key_run, key_check))
