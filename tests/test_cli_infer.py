@@ -105,9 +105,14 @@ def test_bad_options(tinsley, table, tmp_path):
     refused(tinsley("infer", table, *out, "--survey", "sloan"), "unknown survey 'sloan'", "sdss")
     refused(tinsley("infer", table, *out, "--layout", "x"), "has no layout 'x'", "native")
     refused(tinsley("infer", table, *out, "--model", "x"), "no model 'x'")
-    for seed in (-1, 2**32):
-        code, _, err = tinsley("infer", table, *out, "--seed", seed)
-        assert (code, "--seed" in err) == (2, True)
+    for words in (("infer", table), ("simulate",)):
+        for seed in (-1, 2**32):
+            code, _, err = tinsley(*words, *out, "--seed", seed)
+            assert (code, "--seed" in err) == (2, True)
+
+
+def test_errors_show_names_as_they_are(tinsley, tmp_path):
+    refused(tinsley("infer", tmp_path / "[bold]none[/].csv", "--out", tmp_path), "[bold]none[/]")
 
 
 def test_bad_models(tinsley, table, tmp_path, small_model_file):

@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce, console
 
 SETS = {"complete": 1.0, "dropped": 0.0}
 """Share of complete galaxies in each set; of the others each band is dropped with 40 %."""
@@ -62,7 +62,7 @@ def check(
     }
     _write(out, report, ranks)
     _print(report)
-    console.print(f"[bold]{out}[/]: {'passed' if passed else 'not passed'}", highlight=False)
+    announce(out, "passed" if passed else "not passed")
 
 
 def _check_prior(

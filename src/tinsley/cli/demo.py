@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce, console
 from tinsley.cli.infer import infer
 
 if TYPE_CHECKING:
@@ -245,6 +245,4 @@ def _report(found: dict[str, Any], out: Path) -> None:
             f"{found['galaxies_per_second']:.0f} galaxies/s",
             highlight=False,
         )
-    console.print(
-        f"results  [bold]{out}/galaxies.parquet[/], {out}/draws, figures in {out}/figures"
-    )
+    announce(out, "galaxies.parquet, draws and figures")

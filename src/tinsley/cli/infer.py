@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce, console
 
 if TYPE_CHECKING:
     from tinsley.observe.noise import SigmaGivenFlux
@@ -77,7 +76,7 @@ def infer(
         )
     seconds = time.monotonic() - started
     words = ", ".join(f"{count:,} {word}" for word, count in manifest["statuses"].items())
-    console.print(f"[bold]{escape(str(out))}[/]: {words}; {table.n_rows / seconds:.0f} galaxies/s")
+    announce(out, f"{words}; {table.n_rows / seconds:.0f} galaxies/s")
 
 
 def _usual_error(survey: Survey) -> SigmaGivenFlux | None:

@@ -30,12 +30,14 @@ app.add_typer(train.app, name="train")
 
 def run() -> None:
     """Run the command line; what a user did wrong becomes one sentence and exit code 2."""
+    from rich.markup import escape
+
     from tinsley.errors import InputError
 
     try:
         app()
     except InputError as problem:
-        console.print(f"[red]tinsley:[/] {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[red]tinsley:[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("tinsley: stopped; the same command goes on where it was.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce
 
 
 def photometry(
@@ -55,4 +55,4 @@ def photometry(
     magnitude = 22.5 - 2.5 * np.log10(flux)
     columns = {f"mag_{band}": magnitude[:, b] for b, band in enumerate(survey_.bands)}
     write_table(out, columns)
-    console.print(f"[bold]{out}[/]: magnitudes of {len(flux):,} galaxies")
+    announce(out, f"magnitudes of {len(flux):,} galaxies")

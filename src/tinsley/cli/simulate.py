@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce
 
 FLOOR_SHARE = 0.8
 """The error floor is at most this share of a simulated error, so that a part is left to quote."""
@@ -17,7 +17,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="File to write: .parquet or .csv.")],
     survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
     number: Annotated[int, typer.Option(min=1, help="Galaxies.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed.")] = 0,
     redshift_min: Annotated[float, typer.Option(min=0.003, max=1.9)] = 0.01,
     redshift_max: Annotated[float, typer.Option(min=0.004, max=2.0)] = 0.6,
 ) -> None:
@@ -64,4 +64,4 @@ def simulate(
     truth = made.theta | derived(derived_tables, made.theta)
     columns |= {f"true_{k}": np.asarray(v) for k, v in truth.items() if k != "redshift"}
     write_table(out, columns)
-    console.print(f"[bold]{out}[/]: {number:,} galaxies")
+    announce(out, f"{number:,} galaxies")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce, console
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -77,7 +77,7 @@ def posterior(
     history = _train(begun, simulator, schedule, folder, (key_run, key_check))
     spec = _spec(name, survey_, simulator, FLOWS[density], setup, history)
     save_model(out, spec, folder.best(flow))
-    console.print(f"[bold]{out}[/]: validation loss {history[-1]['validation_loss']:.4f}")
+    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
 
 
 def _train(begun: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
