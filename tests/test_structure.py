@@ -14,7 +14,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "tinsley"
 FILES = sorted(SRC.rglob("*.py"))
 LAYERS = (
     "status", "errors", "units", "rng", "parameters", "cosmology", "sps", "observe", "density",
-    "infer", "population", "io", "catalog", "plot", "cli",
+    "infer", "population", "io", "catalog", "plot", "posterior", "cli",
 )  # fmt: skip
 VOCABULARY = LAYERS[:6]
 PURE = (*LAYERS[:11], "plot")

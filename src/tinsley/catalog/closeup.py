@@ -80,6 +80,20 @@ def look_closely(
     evidence = np.exp(result.log_evidence - np.max(result.log_evidence))
     weight = np.exp(np.asarray(result.log_weight, float)) * evidence[:, None]
     weight = weight.ravel() / weight.sum()
+    return close_up(loaded, model, theta, weight)
+
+
+def close_up(
+    loaded: LoadedPosterior, model: GalaxyModel, theta: dict[str, np.ndarray], weight: np.ndarray
+) -> CloseUp:
+    """The spectra and photometry that the draws of one galaxy stand for.
+
+    Args:
+        loaded: The model.
+        model: The physics that it was trained on.
+        theta: Parameters, derived properties and `redshift`, each [draw].
+        weight: Importance weights, [draw].
+    """
     few = {name: values[resample(weight, N_SPECTRA)] for name, values in theta.items()}
     spectra = [
         observed_spectrum(model, {name: float(values[i]) for name, values in few.items()})

@@ -77,13 +77,13 @@ def run_catalog(
         InputError: The model is of other bands than the survey; the folder holds a run of other
             settings or input; the disk is full.
     """
-    _refuse_other_bands(loaded.spec, catalog.survey)
+    refuse_other_bands(loaded.spec, catalog.survey)
     setup = _setup(loaded, catalog, settings)
     folder = RunFolder(out, setup, _metadata(settings))
     run_key = jax.random.key(settings.seed)
     for number, photometry in enumerate(catalog.chunks(settings.chunk)):
         if not folder.has(number):
-            rows, draws = _infer_chunk(loaded, photometry, usual_error, settings, run_key)
+            rows, draws = infer_rows(loaded, photometry, usual_error, settings, run_key)
             folder.save(number, rows, draws)
         on_chunk(len(photometry))
     manifest = setup | {"command": settings.command, "statuses": folder.join()}
@@ -91,7 +91,7 @@ def run_catalog(
     return manifest
 
 
-def _refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
+def refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
     """A network knows its bands by their places, and the filters by what it was trained on."""
     if spec.bands != survey.bands or spec.filters != survey.filters:
         raise InputError(
@@ -101,14 +101,26 @@ def _refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
         )
 
 
-def _infer_chunk(
+def infer_rows(
     loaded: LoadedPosterior,
     photometry: Photometry,
     usual_error: SigmaGivenFlux | None,
     settings: RunSettings,
     run_key: jax.Array,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """Infer the usable rows: the table of all rows, and the draws if they are kept."""
+    """Infer some rows: the usable ones get a posterior, all get a status.
+
+    Args:
+        loaded: The model.
+        photometry: The rows.
+        usual_error: As in `run_catalog`.
+        settings: As in `run_catalog`; its chunks do not count.
+        run_key: Key of the run.
+
+    Returns:
+        The table of all rows, by column, each [row]; and the draws if they are kept and there are
+        any: `object_id`, `log_weight`, parameters and derived properties, each [row and draw].
+    """
     photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
     usable = np.flatnonzero(photometry.usable)
     names = (*loaded.posterior.space.names, *DERIVED)

@@ -6,16 +6,12 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinsley.cli.console import announce, console
-
-if TYPE_CHECKING:
-    from tinsley.observe.noise import SigmaGivenFlux
-    from tinsley.observe.survey import Survey
 
 
 def infer(
@@ -44,14 +40,14 @@ def infer(
     "ok" is to be trusted; README says what the other words mean.
     """
     from tinsley.catalog.run import RunSettings, run_catalog
-    from tinsley.io.catalogs import open_catalog
+    from tinsley.io.catalogs import load_usual_error, open_catalog
     from tinsley.io.models import load_posterior
     from tinsley.io.surveys import load_survey
 
     survey_ = load_survey(survey)
     table = open_catalog(catalog, survey_, layout)
     loaded = load_posterior(model or survey_.name)
-    usual = _usual_error(survey_)
+    usual = load_usual_error(survey_)
     settings = RunSettings(
         draws=draws,
         keep_draws=keep_draws,
@@ -77,18 +73,3 @@ def infer(
     seconds = time.monotonic() - started
     words = ", ".join(f"{count:,} {word}" for word, count in manifest["statuses"].items())
     announce(out, f"{words}; {table.n_rows / seconds:.0f} galaxies/s")
-
-
-def _usual_error(survey: Survey) -> SigmaGivenFlux | None:
-    """How errors go with flux in the survey's own catalogue; None if it names none."""
-    from tinsley.errors import InputError
-    from tinsley.io.catalogs import load_noise_catalog
-    from tinsley.observe.noise import fit_sigma_given_flux
-
-    if "catalog" not in survey.noise:
-        return None
-    known = load_noise_catalog(survey)
-    try:
-        return fit_sigma_given_flux(known.flux, known.sigma, known.mask)
-    except ValueError as problem:
-        raise InputError(f"noise catalogue of survey {survey.name}: {problem}") from problem

@@ -25,6 +25,7 @@ import numpy as np
 from tinsley.errors import InputError
 from tinsley.io.layouts import BoundLayout, bind, choose_layout
 from tinsley.io.tables import Columns, Kind, MemoryTable, Table, open_table
+from tinsley.observe.noise import SigmaGivenFlux, fit_sigma_given_flux
 from tinsley.observe.survey import Photometry, Survey
 from tinsley.status import Status
 
@@ -61,6 +62,21 @@ def load_noise_catalog(survey: Survey) -> Photometry:
     catalog = open_catalog(survey.noise["catalog"], survey)
     photometry = next(catalog.chunks(catalog.n_rows))
     return photometry.take(photometry.usable)
+
+
+def load_usual_error(survey: Survey) -> SigmaGivenFlux | None:
+    """How errors go with flux in a survey's own catalogue; None if it names none.
+
+    Raises:
+        InputError: The catalogue can not be read, or has too few galaxies in a band.
+    """
+    if "catalog" not in survey.noise:
+        return None
+    known = load_noise_catalog(survey)
+    try:
+        return fit_sigma_given_flux(known.flux, known.sigma, known.mask)
+    except ValueError as problem:
+        raise InputError(f"noise catalogue of survey {survey.name}: {problem}") from problem
 
 
 def open_catalog(path: str | Path, survey: Survey, layout: str | None = None) -> Catalog:

@@ -165,7 +165,7 @@ def _residuals(
     ax.axhline(0, color=GREY, linewidth=0.8)
     ax.errorbar(centre_um, 0 * pull, spread, fmt="s", color=BLUE, mfc="none", ms=9)
     ax.plot(centre_um, pull, "o", color=BLACK, ms=4.5)
-    reach = 1.2 * max(2.0, float(np.abs(pull).max()))
+    reach = 1.2 * max(2.0, float(np.nanmax(np.abs(pull))))
     ax.set(ylim=(-reach, reach), ylabel=r"$\Delta/\sigma$")
 
 

@@ -1,0 +1,281 @@
+"""Posteriors from Python: arrays or a table in, summaries, draws and figures out.
+
+    posterior = load_posterior("sdss")
+    result = posterior.infer(flux, flux_err, redshift=redshift)
+    result.summary()["log10_mstar_surviving_msun_q50"]
+
+What `tinsley infer` does to a file, with the same numbers for the same ids and seed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from astropy import units
+from astropy.table import Table
+from matplotlib.figure import Figure
+
+from tinsley.catalog.closeup import close_up, resample
+from tinsley.catalog.run import STATISTICS, RunSettings, infer_rows, refuse_other_bands
+from tinsley.errors import InputError
+from tinsley.io import models
+from tinsley.io.catalogs import load_usual_error, read_photometry
+from tinsley.io.filters import load_filters
+from tinsley.io.surveys import load_survey
+from tinsley.observe.noise import SigmaGivenFlux
+from tinsley.observe.survey import Photometry, Survey
+from tinsley.plot.galaxy import CORNER, corner_plot, sed
+from tinsley.status import HAS_POSTERIOR
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+JY_PER_NMGY = 3.631e-6
+_HEAD = ("object_id", "redshift", "status", "ess", "khat", "log_evidence")
+
+
+def load_posterior(name: str | Path = "sdss", survey: str | Path | None = None) -> Posterior:
+    """A trained posterior, ready to infer.
+
+    Args:
+        name: A model that ships ("sdss") or a model file.
+        survey: The survey that the photometry is of, name or TOML file; the model's own if None.
+
+    Raises:
+        InputError: No such model or survey, or the model is of other bands than the survey.
+    """
+    loaded = models.load_posterior(name)
+    survey_ = load_survey(survey or loaded.spec.survey)
+    refuse_other_bands(loaded.spec, survey_)
+    return Posterior(loaded, survey_)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A trained model and the survey that it is used on.
+
+    Attributes:
+        loaded: Network, physics and the header of the model file (`loaded.spec`).
+        survey: Bands, error floors and layouts.
+    """
+
+    loaded: models.LoadedPosterior
+    survey: Survey
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The order of the bands in `infer`'s arrays."""
+        return self.survey.bands
+
+    def infer(
+        self,
+        flux: Any,
+        flux_err: Any = None,
+        *,
+        redshift: Any = None,
+        object_id: Any = None,
+        draws: int = 1000,
+        seed: int = 0,
+    ) -> Result:
+        """Weighted draws of the posterior of every galaxy.
+
+        Args:
+            flux: Either AB fluxes corrected for Galactic extinction, [galaxy, band] or [band], NaN
+                where not measured: nanomaggies, or an astropy Quantity of flux density. Or a whole
+                table (astropy Table, data frame, dictionary of columns) in one of the survey's
+                layouts; then nothing else but draws and seed.
+            flux_err: Standard deviations, as `flux`, without the survey's error floor (added here).
+            redshift: [galaxy] or one number for all.
+            object_id: Names, integers or strings; 0, 1, ... if None. A galaxy's random numbers
+                follow from its name and the seed alone.
+            draws: Draws a galaxy.
+            seed: Seed.
+
+        Returns:
+            One row per galaxy in the order given; those that can not be inferred have a status.
+
+        Raises:
+            InputError: Shapes or columns do not fit, ids occur twice, magnitudes for fluxes.
+        """
+        if draws < 100 or not 0 <= seed < 2**32:
+            raise InputError(
+                f"expected draws >= 100 and seed from 0 to 2**32 - 1; got {draws} and {seed}."
+            )
+        if flux_err is None and redshift is None:
+            photometry = read_photometry(flux, self.survey)
+        else:
+            columns = _columns(self.bands, flux, flux_err, redshift, object_id)
+            photometry = read_photometry(columns, self.survey, "native")
+        settings = RunSettings(draws=draws, seed=seed)
+        key = jax.random.key(seed)
+        rows, drawn = infer_rows(self.loaded, photometry, self._usual_error, settings, key)
+        return _result(self, photometry, rows, drawn, draws)
+
+    @functools.cached_property
+    def _usual_error(self) -> SigmaGivenFlux | None:
+        return load_usual_error(self.survey)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Posteriors of some galaxies, in the order in which they were given.
+
+    Attributes:
+        posterior: The model that made them.
+        photometry: The data, calibrated, with error floors.
+        table: Every column of `galaxies.parquet`, each [galaxy].
+        draws: Parameters and derived properties, each [galaxy, draw]; NaN without a posterior.
+            To be used with `weight`.
+        weight: Importance weights, smoothed; each row sums to 1, [galaxy, draw].
+    """
+
+    posterior: Posterior
+    photometry: Photometry
+    table: Mapping[str, np.ndarray]
+    draws: Mapping[str, np.ndarray]
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.photometry)
+
+    @property
+    def status(self) -> np.ndarray:
+        """One word a galaxy: "ok" is to be trusted, [galaxy]."""
+        return self.table["status"]
+
+    @property
+    def ess(self) -> np.ndarray:
+        """Effective sample size, [galaxy]."""
+        return self.table["ess"]
+
+    def summary(self, *names: str) -> Table:
+        """Mean, std and quantiles of every property, or of some: an astropy table.
+
+        Raises:
+            InputError: No such property.
+        """
+        unknown = [name for name in names if name not in self.draws]
+        if unknown:
+            known = ", ".join(self.draws)
+            raise InputError(f"no property {unknown[0]!r}; expected some of {known}.")
+        wanted = {f"{name}_{end}" for name in names or self.draws for end in STATISTICS}
+        kept = [name for name in self.table if name in _HEAD or name in wanted]
+        return Table({name: self.table[name] for name in kept})
+
+    def equal_weight_draws(self, number: int = 1000) -> dict[str, np.ndarray]:
+        """Draws that need no weights, by systematic resampling; each [galaxy, number]."""
+        index = np.stack([resample(row, number) for row in self.weight])
+        return {name: np.take_along_axis(v, index, axis=1) for name, v in self.draws.items()}
+
+    def plot_corner(self, galaxy: int, names: tuple[str, ...] = CORNER) -> Figure:
+        """Corner plot of one galaxy, by its place."""
+        self._refuse_empty(galaxy)
+        theta = {name: values[galaxy] for name, values in self.draws.items()}
+        return corner_plot(theta, self.weight[galaxy], names, self._title(galaxy))
+
+    def plot_sed(self, galaxy: int) -> Figure:
+        """One galaxy's photometry over the spectra that its posterior allows."""
+        self._refuse_empty(galaxy)
+        loaded, rows = self.posterior.loaded, self.photometry
+        theta = {name: np.asarray(v[galaxy], float) for name, v in self.draws.items()}
+        theta["redshift"] = np.full(self.weight.shape[1], float(rows.redshift[galaxy]))
+        close = close_up(loaded, models.build_model(), theta, self.weight[galaxy])
+        there = rows.mask[galaxy]
+        flux, sigma = (np.where(there, x[galaxy], np.nan) for x in (rows.flux, rows.sigma))
+        spectra, filters = (close.wave_aa, close.spectra_ujy), load_filters(loaded.spec.filters)
+        return sed(spectra, (flux, sigma), close.flux_nmgy, filters, self._title(galaxy))
+
+    def to_arviz(self, number: int = 1000) -> DataTree:
+        """Equally weighted draws for ArviZ: dimensions chain (1), draw and galaxy.
+
+        Galaxies without a posterior are left out; the coordinate `galaxy` holds the object ids.
+
+        Raises:
+            InputError: arviz-base is not installed.
+        """
+        try:
+            from arviz_base import from_dict
+        except ImportError as problem:
+            raise InputError("to_arviz needs arviz-base: pip install arviz-base.") from problem
+        there = np.isin(self.status, HAS_POSTERIOR)
+        drawn = self.equal_weight_draws(number)
+        values = {name: v[there].T[None] for name, v in drawn.items()}
+        dims = {name: ["galaxy"] for name in values}
+        coords = {"galaxy": self.photometry.object_id[there]}
+        return from_dict({"posterior": values}, dims=dims, coords=coords)
+
+    def _refuse_empty(self, galaxy: int) -> None:
+        if not -len(self) <= galaxy < len(self):
+            raise InputError(f"no galaxy {galaxy}; there are {len(self)}, counted from 0.")
+        status = self.status[galaxy]
+        if status not in HAS_POSTERIOR:
+            raise InputError(f"galaxy {galaxy} has no posterior: its status is {status}.")
+
+    def _title(self, galaxy: int) -> str:
+        name, redshift = self.photometry.object_id[galaxy], self.photometry.redshift[galaxy]
+        return f"galaxy {name}, z = {redshift:.3f}, {self.status[galaxy]}"
+
+
+def _columns(
+    bands: tuple[str, ...], flux: Any, flux_err: Any, redshift: Any, object_id: Any
+) -> dict[str, np.ndarray]:
+    """Arrays as a table in the layout `native`."""
+    if flux_err is None or redshift is None:
+        raise InputError("expected flux, flux_err and redshift, or one table in the place of all.")
+    flux, error = (np.atleast_2d(_nanomaggies(value)) for value in (flux, flux_err))
+    shape = (len(flux), len(bands))
+    if flux.shape != shape or error.shape != shape or flux.ndim != 2:
+        raise InputError(
+            f"expected flux and flux_err of shape (galaxies, {len(bands)}), bands "
+            f"{' '.join(bands)}; got {flux.shape} and {error.shape}."
+        )
+    names = np.arange(shape[0]) if object_id is None else np.atleast_1d(object_id)
+    redshift = np.atleast_1d(np.asarray(redshift, float))
+    if redshift.shape == (1,):
+        redshift = np.repeat(redshift, shape[0])
+    for label, values in (("redshift", redshift), ("object_id", names)):
+        if values.shape != (shape[0],):
+            raise InputError(f"expected {shape[0]} values of {label}; got {values.shape}.")
+    columns = {"object_id": names, "redshift": redshift}
+    for k, band in enumerate(bands):
+        columns |= {f"flux_{band}": flux[:, k], f"flux_err_{band}": error[:, k]}
+    return columns
+
+
+def _nanomaggies(value: Any) -> np.ndarray:
+    if isinstance(value, units.Quantity):
+        try:
+            value = value.to_value(units.Jy) / JY_PER_NMGY
+        except units.UnitConversionError as problem:
+            raise InputError(f"expected a flux density; got the unit {value.unit}.") from problem
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError) as problem:
+        raise InputError("expected numbers for flux and flux_err.") from problem
+
+
+def _result(
+    posterior: Posterior,
+    photometry: Photometry,
+    rows: dict[str, np.ndarray],
+    drawn: dict[str, np.ndarray] | None,
+    number: int,
+) -> Result:
+    there = np.isin(rows["status"], HAS_POSTERIOR)
+    found = {} if drawn is None else drawn
+    names = [name.removesuffix("_mean") for name in rows if name.endswith("_mean")]
+
+    def spread(name: str) -> np.ndarray:
+        values = np.full((len(photometry), number), np.nan, np.float32)
+        if name in found:
+            values[there] = found[name].reshape(-1, number)
+        return values
+
+    weight = np.exp(spread("log_weight").astype(float))
+    return Result(posterior, photometry, rows, {name: spread(name) for name in names}, weight)
