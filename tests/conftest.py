@@ -20,7 +20,13 @@ from tinsley.infer.features import n_features
 from tinsley.infer.simulator import Simulator
 from tinsley.infer.spec import PosteriorSpec
 from tinsley.io.histories import load_sfh_bases
-from tinsley.io.models import LoadedPosterior, load_posterior, physics_checksums, save_model
+from tinsley.io.models import (
+    LoadedPosterior,
+    Networks,
+    load_posterior,
+    physics_checksums,
+    save_model,
+)
 from tinsley.observe.filters import Filter
 from tinsley.observe.noise import BroadNoise
 from tinsley.observe.photometry import make_band_tables
@@ -136,7 +142,7 @@ def small_spec(small_posterior) -> PosteriorSpec:
 def small_model_file(small_spec, small_posterior, tmp_path_factory) -> Path:
     """`small_spec` with untrained weights, as a file."""
     path = tmp_path_factory.mktemp("models") / "small.tinsley"
-    save_model(path, small_spec, small_posterior.flow)
+    save_model(path, small_spec, Networks(small_posterior.flow))
     return path
 
 

@@ -17,7 +17,7 @@ from tinsley.density.flows import make_flow
 from tinsley.errors import InputError
 from tinsley.infer.features import n_features
 from tinsley.infer.spec import PosteriorSpec
-from tinsley.io.models import physics_checksums, save_model
+from tinsley.io.models import Networks, physics_checksums, save_model
 from tinsley.io.surveys import load_survey
 from tinsley.parameters import default_space
 
@@ -44,7 +44,8 @@ def model(tmp_path_factory):
         **physics_checksums(),
     )
     path = tmp_path_factory.mktemp("model") / "small.tinsley"
-    save_model(path, spec, make_flow(SMALL_FLOW, n_features(5), n_dim, key=jax.random.key(2)))
+    flow = make_flow(SMALL_FLOW, n_features(5), n_dim, key=jax.random.key(2))
+    save_model(path, spec, Networks(flow))
     return path
 
 

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from tinsley.errors import InputError
-from tinsley.io.models import load_posterior, model_names, model_path, read_model, save_model
+from tinsley.io.models import (
+    Networks,
+    load_posterior,
+    model_names,
+    model_path,
+    read_model,
+    save_model,
+)
 
 
 def changed(path, target, **header):
@@ -34,7 +41,7 @@ def test_round_trip(small_model_file, small_spec, small_posterior):
     )
     assert sha256 == hashlib.sha256(small_model_file.read_bytes()).hexdigest()
     ours, theirs = (
-        jax.tree.leaves(eqx.filter(f, eqx.is_array)) for f in (flow, small_posterior.flow)
+        jax.tree.leaves(eqx.filter(f, eqx.is_array)) for f in (flow, Networks(small_posterior.flow))
     )
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -111,6 +118,7 @@ def test_weights_of_another_network_are_refused(small_model_file, tmp_path):
 @pytest.mark.parametrize("which", ["ssp_sha256", "bases_sha256"])
 def test_a_model_of_other_physics_is_refused(which, small_spec, small_posterior, tmp_path):
     path = tmp_path / "other.tinsley"
-    save_model(path, dataclasses.replace(small_spec, **{which: "0" * 64}), small_posterior.flow)
+    spec = dataclasses.replace(small_spec, **{which: "0" * 64})
+    save_model(path, spec, Networks(small_posterior.flow))
     with pytest.raises(InputError, match="trained on other stellar populations or bases"):
         load_posterior(path)

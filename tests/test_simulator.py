@@ -9,7 +9,7 @@ import pytest
 from jax.scipy.stats import norm
 from scipy import stats
 
-from tinsley.infer.amortized import training_loss, training_pairs
+from tinsley.infer.amortized import posterior_pairs, training_loss
 from tinsley.infer.features import features
 from tinsley.infer.simulator import Simulator
 from tinsley.observe.photometry import photometry
@@ -86,9 +86,9 @@ def test_same_key_same_galaxies(small_simulator, made):
     assert not np.array_equal(made.seen.flux, other.seen.flux)
 
 
-def test_training_pairs_are_standard_normal_and_belong_together(small_simulator):
+def test_posterior_pairs_are_standard_normal_and_belong_together(small_simulator):
     key = jax.random.key(3)
-    x, condition = training_pairs(small_simulator, N, key)
+    x, condition = posterior_pairs(small_simulator, N, key)
     for column in np.asarray(x, float).T:
         assert stats.kstest(column, "norm").pvalue > FALSE_ALARM
     made = small_simulator.sample(N, key=key)
@@ -109,7 +109,7 @@ class Prior:
 
 def test_loss_is_the_mean_of_minus_log_q(small_simulator):
     key = jax.random.key(3)
-    loss = jax.jit(lambda k: training_loss(Prior(), (small_simulator, N), k))(key)
-    x, condition = training_pairs(small_simulator, N, key)
+    loss = jax.jit(lambda k: training_loss(Prior(), (small_simulator, N, posterior_pairs), k))(key)
+    x, condition = posterior_pairs(small_simulator, N, key)
     log_q = stats.norm.logpdf(np.asarray(x, float)).sum(axis=1) + 0.01 * np.asarray(condition)[:, 0]
     assert float(loss) == pytest.approx(-np.mean(log_q), rel=1e-4)

@@ -19,7 +19,7 @@ from tinsley.density import flows
 from tinsley.density.flows import make_flow
 from tinsley.density.train import Schedule, start_training, train_block
 from tinsley.io.checkpoints import TrainingFolder
-from tinsley.io.models import read_model
+from tinsley.io.models import load_posterior, read_model
 
 MIX = jnp.asarray([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.2]])
 SIGMA = jnp.asarray([0.5, 0.7, 0.3])
@@ -148,8 +148,8 @@ def small_training(monkeypatch, own_cache):
     monkeypatch.setitem(flows.FLOWS, "coupling", config)
 
 
-def train(monkeypatch, *options) -> int:
-    monkeypatch.setattr(sys, "argv", ["tinsley", "train", "posterior", *map(str, options)])
+def train(monkeypatch, *options, kind="posterior") -> int:
+    monkeypatch.setattr(sys, "argv", ["tinsley", "train", kind, *map(str, options)])
     with pytest.raises(SystemExit) as stop:
         run()
     return stop.value.code or 0
@@ -174,6 +174,21 @@ def test_a_killed_training_goes_on_to_the_same_model(small_training, tmp_path, m
         12,
         16,
     ]
+
+
+def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
+    out = tmp_path / "taught.tinsley"
+    options = ["--steps", 16, "--batch", 16, "--run", tmp_path / "run", "--out", out]
+    assert train(monkeypatch, small_model_file, *options, kind="redshift") == 0
+    before, after = read_model(small_model_file), read_model(out)
+    assert before[1].redshift_density is None
+    assert_same_bits(before[1].flow, after[1].flow)
+    density = load_posterior(out).posterior.redshift_density
+    assert (density.low, density.high) == tuple(before[0].redshift_range)
+    assert after[0].redshift_training["last"]["step"] == 16
+    assert after[0].training == before[0].training
 
 
 def test_a_training_of_other_settings_is_refused(small_training, tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ SNR_MARGIN = (0.7, 1.1)
 """The training S/N goes a little beyond the survey's, so that its ends are not edges."""
 N_VALIDATION = 8192
 BLOCK = 250
+RATE_REDSHIFT = 1e-3
 
 
 @app.callback()
@@ -48,10 +49,11 @@ def posterior(
     from tinsley.density.flows import FLOWS, make_flow
     from tinsley.density.train import Schedule, start_training
     from tinsley.errors import InputError
+    from tinsley.infer.amortized import posterior_pairs
     from tinsley.infer.features import n_features
     from tinsley.infer.simulator import Simulator
     from tinsley.io.checkpoints import TrainingFolder
-    from tinsley.io.models import build_tables, physics_checksums, save_model
+    from tinsley.io.models import Networks, build_tables, physics_checksums, save_model
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import BroadNoise
     from tinsley.parameters import default_space
@@ -74,26 +76,81 @@ def posterior(
     physics = physics_checksums() | {"filters": survey_.filters, "space": simulator.space.to_dict()}
     folder = TrainingFolder(run, setup | physics | {"seed": seed, "snr_range": snr_range})
     begun = folder.resume(start_training(flow, schedule))
-    history = _train(begun, simulator, schedule, folder, (key_run, key_check))
+    history = _train(begun, (simulator, posterior_pairs), schedule, folder, (key_run, key_check))
     spec = _spec(name, survey_, simulator, FLOWS[density], setup, history)
-    save_model(out, spec, folder.best(flow))
+    save_model(out, spec, Networks(folder.best(flow)))
     announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
 
 
-def _train(begun: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
-    """Go on from (state, history) to the end; a checkpoint at every validation."""
+@app.command()
+def redshift(
+    model: Annotated[str, typer.Argument(help="Model name or file to teach.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path(
+        "runs/redshift"
+    ),
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
+    batch: Annotated[int, typer.Option(min=8, help="Fresh galaxies a step.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
+) -> None:
+    """Teach a posterior to do without redshifts: adds p(redshift | photometry) to MODEL.
+
+    Galaxies are simulated as for MODEL itself. With the result, `tinsley infer --redshift free`
+    gives photometric redshifts, and the other properties with their uncertainty in them.
+    """
+    import dataclasses
+
+    import jax
+
+    from tinsley.density.histogram import REDSHIFT, make_histogram
+    from tinsley.density.train import Schedule, start_training
+    from tinsley.errors import InputError
+    from tinsley.infer.amortized import redshift_pairs
+    from tinsley.infer.features import n_features_without_redshift
+    from tinsley.infer.simulator import Simulator
+    from tinsley.io.checkpoints import TrainingFolder
+    from tinsley.io.models import Networks, load_posterior, save_model
+    from tinsley.observe.noise import BroadNoise
+
+    if not out.parent.is_dir():
+        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
+    loaded = load_posterior(model)
+    spec, posterior_ = loaded.spec, loaded.posterior
+    noise = BroadNoise(*spec.snr_range)
+    simulator = Simulator(posterior_.space, posterior_.tables, noise, spec.redshift_range)
+    schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
+    key_net, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
+    n_features = n_features_without_redshift(len(spec.bands))
+    density = make_histogram(REDSHIFT, n_features, spec.redshift_range, key=key_net)
+    setup = {"density": REDSHIFT, "steps": steps, "batch": batch, "seed": seed}
+    folder = TrainingFolder(run, setup | {"model_sha256": loaded.sha256})
+    begun = folder.resume(start_training(density, schedule))
+    history = _train(begun, (simulator, redshift_pairs), schedule, folder, (key_run, key_check))
+    taught = dataclasses.replace(
+        spec, redshift_density=REDSHIFT, redshift_training=setup | _outcome(history)
+    )
+    save_model(out, taught, Networks(posterior_.flow, folder.best(density)))
+    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+
+
+def _train(begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
+    """Go on from (state, history) to the end; a checkpoint at every validation.
+
+    `taught` is a simulator and what a density is to learn from it.
+    """
     import equinox as eqx
     import jax
     import jax.numpy as jnp
 
     from tinsley.density.train import train_block
-    from tinsley.infer.amortized import training_loss, training_pairs
+    from tinsley.infer.amortized import training_loss
 
-    x, condition = training_pairs(simulator, N_VALIDATION, keys[1])
+    simulator, pairs = taught
+    x, condition = pairs(simulator, N_VALIDATION, keys[1])
 
     @eqx.filter_jit
-    def validation_loss(flow: Any) -> Any:
-        each = jax.lax.map(lambda pair: flow.log_prob(*pair), (x, condition), batch_size=1024)
+    def validation_loss(density: Any) -> Any:
+        each = jax.lax.map(lambda pair: density.log_prob(*pair), (x, condition), batch_size=1024)
         return -jnp.mean(each)
 
     state, history = begun
@@ -104,7 +161,7 @@ def _train(begun: Any, simulator: Any, schedule: Any, folder: Any, keys: Any) ->
         task = bar.add_task("training", total=schedule.steps, completed=int(state.step), loss="")
         while (done := int(state.step)) < schedule.steps:
             n = min(BLOCK, schedule.steps - done)
-            fixed = ((simulator, schedule.batch), training_loss, schedule, n)
+            fixed = ((simulator, schedule.batch, pairs), training_loss, schedule, n)
             state, losses = train_block(fixed, state, keys[0])
             bar.update(task, completed=done + n, loss=f"{float(jnp.mean(losses)):.3f}")
             if (done + n) % every == 0 or done + n == schedule.steps:
@@ -133,7 +190,7 @@ def _spec(
 
     made = simulator.sample(200_000, key=jax.random.key(0))
     limits = fit_colour_limits(np.asarray(made.flux_true), np.asarray(made.theta["redshift"]))
-    best = min(history, key=lambda entry: entry["validation_loss"])
+    sums: dict[str, Any] = dict(physics_checksums())
     return PosteriorSpec(
         name=name,
         survey=survey.name,
@@ -144,9 +201,15 @@ def _spec(
         snr_range=(simulator.noise.snr_min, simulator.noise.snr_max),
         flow=flow,
         colour_limits=limits.to_dict(),
-        training=setup | {"best": best, "last": history[-1]},
-        **physics_checksums(),
+        training=setup | _outcome(history),
+        **sums,
     )
+
+
+def _outcome(history: list[dict]) -> dict[str, Any]:
+    """The best validation and the last."""
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    return {"best": best, "last": history[-1]}
 
 
 def _progress() -> Progress:

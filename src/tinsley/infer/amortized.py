@@ -8,6 +8,7 @@ says whether to trust them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,7 +19,8 @@ from jaxtyping import Array, Float
 
 from tinsley.cosmology import Cosmology
 from tinsley.density.flows import ConditionalFlow
-from tinsley.infer.features import features
+from tinsley.density.histogram import ConditionalHistogram
+from tinsley.infer.features import features, features_without_redshift
 from tinsley.infer.importance import PsisResult, pareto_smooth
 from tinsley.infer.likelihood import Observation, integrate_mass, sample_log10_mass
 from tinsley.infer.simulator import Simulator
@@ -35,12 +37,15 @@ class AmortizedPosterior(eqx.Module):
         space: The prior it was trained with.
         tables: Forward model.
         derived_tables: For the derived properties.
+        redshift_density: Density of the redshift given the photometry; None if the redshift has to
+            be given.
     """
 
     flow: ConditionalFlow
     space: ParamSpace
     tables: BandTables
     derived_tables: DerivedTables
+    redshift_density: ConditionalHistogram | None = None
 
     @property
     def cosmology(self) -> Cosmology:
@@ -105,18 +110,29 @@ def draw_posterior(
 
 
 def training_loss(
-    flow: ConditionalFlow, simulation_of: tuple[Simulator, int], key: Array
+    density: ConditionalFlow | ConditionalHistogram,
+    batch_of: tuple[Simulator, int, Pairs],
+    key: Array,
 ) -> Float[Array, ""]:
-    """Mean -ln q(theta | photometry) of a fresh batch: the loss of neural posterior estimation."""
-    simulator, number = simulation_of
-    x, condition = training_pairs(simulator, number, key)
-    return -jnp.mean(jax.vmap(flow.log_prob)(x, condition))
+    """Mean -ln q(x | features) of a fresh batch: the loss of neural posterior estimation."""
+    simulator, number, pairs = batch_of
+    return -jnp.mean(jax.vmap(density.log_prob)(*pairs(simulator, number, key)))
 
 
-def training_pairs(simulator: Simulator, number: int, key: Array) -> tuple[Array, Array]:
+def posterior_pairs(simulator: Simulator, number: int, key: Array) -> tuple[Array, Array]:
     """Fresh (unbounded parameters without mass, features) pairs."""
     made = simulator.sample(number, key=key)
     cosmology = simulator.tables.history.cosmology
     space = simulator.space.without_mass()
     x = space.to_unbounded(made.theta, cosmology.age_gyr(made.theta["redshift"]))
     return x, features(made.seen, cosmology)
+
+
+def redshift_pairs(simulator: Simulator, number: int, key: Array) -> tuple[Array, Array]:
+    """Fresh (redshift, features without redshift) pairs."""
+    made = simulator.sample(number, key=key)
+    return made.theta["redshift"], features_without_redshift(made.seen)
+
+
+Pairs = Callable[[Simulator, int, Array], tuple[Array, Array]]
+"""What a density is taught: points and the features that they belong to."""

@@ -23,6 +23,9 @@ class PosteriorSpec:
         ssp_sha256, bases_sha256: Checksums of the physics it was trained on.
         colour_limits: `ColourLimits.to_dict`.
         training: Steps, batch, minutes, validation loss: how it came to be.
+        redshift_density: Shape of the network that gives redshifts, as
+            `tinsley.density.histogram.make_histogram` takes it; empty if there is none.
+        redshift_training: How that one came to be.
     """
 
     name: str
@@ -37,6 +40,8 @@ class PosteriorSpec:
     bases_sha256: str
     colour_limits: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    redshift_density: dict[str, Any] = field(default_factory=dict)
+    redshift_training: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -45,9 +50,10 @@ class PosteriorSpec:
 
 def spec_from_dict(plain: dict[str, Any]) -> PosteriorSpec:
     """The inverse of `PosteriorSpec.to_dict`; ValueError where entries are missing or unknown."""
-    names = {f.name for f in dataclasses.fields(PosteriorSpec)}
-    if set(plain) - names or names - set(plain):
-        wrong = sorted(set(plain) ^ names)
+    fields = dataclasses.fields(PosteriorSpec)
+    needed = {f.name for f in fields if f.default_factory is dataclasses.MISSING}
+    wrong = sorted((set(plain) - {f.name for f in fields}) | (needed - set(plain)))
+    if wrong:
         raise ValueError(f"a model's description has missing or unknown entries: {wrong}.")
     tuples = ("bands", "filters", "redshift_range", "snr_range")
     entries: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in plain.items()}

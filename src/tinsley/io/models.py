@@ -11,16 +11,17 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 
 import tinsley
 from tinsley.density.flows import ConditionalFlow, make_flow
+from tinsley.density.histogram import ConditionalHistogram, make_histogram
 from tinsley.errors import InputError
 from tinsley.infer.amortized import AmortizedPosterior
-from tinsley.infer.features import n_features
+from tinsley.infer.features import n_features, n_features_without_redshift
 from tinsley.infer.spec import PosteriorSpec, spec_from_dict
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
@@ -37,6 +38,18 @@ FORMAT = 1
 MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
 ALIASES = {"sdss": "sdss-v1"}
 """A survey's own name stands for its newest model."""
+
+
+class Networks(NamedTuple):
+    """What a model file holds the weights of.
+
+    Attributes:
+        flow: The posterior's density.
+        redshift_density: Density of the redshift; None if the model needs it given.
+    """
+
+    flow: ConditionalFlow
+    redshift_density: ConditionalHistogram | None = None
 
 
 @dataclass(frozen=True)
@@ -80,15 +93,18 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
         InputError: No such model; not a model file; of another format; damaged or tampered with;
             or trained on other stellar populations than this package holds.
     """
-    spec, flow, sha256 = read_model(model_path(name))
+    spec, networks, sha256 = read_model(model_path(name))
     _check_physics(spec)
     space = param_space_from_dict(spec.space)
     tables, derived_tables = build_tables(spec.filters, spec.redshift_range)
-    return LoadedPosterior(AmortizedPosterior(flow, space, tables, derived_tables), spec, sha256)
+    posterior = AmortizedPosterior(
+        networks.flow, space, tables, derived_tables, networks.redshift_density
+    )
+    return LoadedPosterior(posterior, spec, sha256)
 
 
-def read_model(path: Path) -> tuple[PosteriorSpec, ConditionalFlow, str]:
-    """Header, flow and file checksum of a model file; see `load_posterior` for what it refuses."""
+def read_model(path: Path) -> tuple[PosteriorSpec, Networks, str]:
+    """Header, networks and checksum of a model file; see `load_posterior` for what it refuses."""
     content = path.read_bytes()
     line, _, weights = content.partition(b"\n")
     header = _header(line, path)
@@ -103,10 +119,10 @@ def read_model(path: Path) -> tuple[PosteriorSpec, ConditionalFlow, str]:
     return spec, _fill(spec, weights, path), hashlib.sha256(content).hexdigest()
 
 
-def _fill(spec: PosteriorSpec, weights: bytes, path: Path) -> ConditionalFlow:
-    """The network with its weights; libraries of another version may build it otherwise."""
+def _fill(spec: PosteriorSpec, weights: bytes, path: Path) -> Networks:
+    """The networks with their weights; libraries of another version may build them otherwise."""
     try:
-        return eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_flow(spec))
+        return eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_networks(spec))
     except (RuntimeError, ValueError, TypeError, KeyError, EOFError) as problem:
         raise InputError(
             f"model {path}: its weights do not fit the network that it describes, as this version "
@@ -114,10 +130,10 @@ def _fill(spec: PosteriorSpec, weights: bytes, path: Path) -> ConditionalFlow:
         ) from problem
 
 
-def save_model(path: Path, spec: PosteriorSpec, flow: ConditionalFlow) -> None:
+def save_model(path: Path, spec: PosteriorSpec, networks: Networks) -> None:
     """Write a model file; it appears whole or not at all."""
     buffer = io.BytesIO()
-    eqx.tree_serialise_leaves(buffer, flow)
+    eqx.tree_serialise_leaves(buffer, networks)
     plain = json.loads(json.dumps(spec.to_dict()))
     header = {
         "tinsley_model": FORMAT,
@@ -130,10 +146,16 @@ def save_model(path: Path, spec: PosteriorSpec, flow: ConditionalFlow) -> None:
         file.write(json.dumps(header).encode() + b"\n" + buffer.getvalue())
 
 
-def empty_flow(spec: PosteriorSpec) -> ConditionalFlow:
-    """A flow of the shape that the header describes, with weights yet to be filled in."""
-    n_dim = param_space_from_dict(spec.space).without_mass().n_unit
-    return make_flow(spec.flow, n_features(len(spec.bands)), n_dim, key=jax.random.key(0))
+def empty_networks(spec: PosteriorSpec) -> Networks:
+    """Networks of the shape that the header describes, with weights yet to be filled in."""
+    n_dim, n_bands = param_space_from_dict(spec.space).without_mass().n_unit, len(spec.bands)
+    flow = make_flow(spec.flow, n_features(n_bands), n_dim, key=jax.random.key(0))
+    if not spec.redshift_density:
+        return Networks(flow, None)
+    number, ends = n_features_without_redshift(n_bands), spec.redshift_range
+    return Networks(
+        flow, make_histogram(spec.redshift_density, number, ends, key=jax.random.key(0))
+    )
 
 
 def build_model(provabgs_bases: Path | None = None) -> GalaxyModel:
