@@ -122,8 +122,8 @@ def redshift(
     key_net, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
     n_features = n_features_without_redshift(len(spec.bands))
     density = make_histogram(REDSHIFT, n_features, spec.redshift_range, key=key_net)
-    setup = {"density": REDSHIFT, "steps": steps, "batch": batch, "seed": seed}
-    folder = TrainingFolder(run, setup | {"model_sha256": loaded.sha256})
+    setup = {"steps": steps, "batch": batch, "seed": seed, "model_sha256": loaded.sha256}
+    folder = TrainingFolder(run, setup | {"density": REDSHIFT})
     begun = folder.resume(start_training(density, schedule))
     history = _train(begun, (simulator, redshift_pairs), schedule, folder, (key_run, key_check))
     taught = dataclasses.replace(
