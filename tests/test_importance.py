@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 
-from tinsley.infer.importance import fit_generalised_pareto, pareto_smooth, weighted_summary
+from tinsley.infer.importance import (
+    fit_generalised_pareto,
+    is_weak,
+    pareto_smooth,
+    weighted_summary,
+)
 
 RNG = np.random.default_rng(11)
 N = 1024  # arviz rounds the length of the tail down, we (and loo) up: the same for a square
@@ -122,3 +127,24 @@ def test_summary_of_one_draw_with_all_the_weight():
     for label in ("mean", "q16", "q50", "q84"):
         assert float(got[label]) == pytest.approx(-1.0, abs=1e-6)
     assert float(got["std"]) == 0.0
+
+
+def test_a_flat_profile_of_shapes_is_no_nan():
+    """A grid point may fall on shape 0, where a rounding error decides its sign."""
+    number, n_grid = 40, 36
+    grid = 1.0 - np.sqrt(n_grid / (np.arange(1, n_grid + 1) - 0.5))
+    for j in (9, 12, 20):
+        last = np.float32(-3.0 / grid[j])
+        for _ in range(20):
+            last = np.nextafter(last, np.float32(0))
+            excess = np.sort(np.append(np.linspace(0.5, 1.5, number - 1), last))
+            excess[int(number / 4 + 0.5) - 1] = 1.0
+            khat, scale = fit_generalised_pareto(jnp.asarray(np.sort(excess), dtype=float))
+            assert np.isfinite(khat)
+            assert np.isfinite(scale)
+
+
+def test_weak_is_any_that_can_not_be_shown_good():
+    ess = np.array([150.0, 99.0, 150.0, np.nan, 150.0])
+    khat = np.array([0.5, 0.5, 0.8, 0.5, np.nan])
+    assert is_weak(ess, khat).tolist() == [False, True, True, True, True]

@@ -14,6 +14,11 @@ KHAT_GOOD = 0.7
 """Above it importance sampling is not to be trusted (Vehtari et al. 2024)."""
 
 
+def is_weak(ess: np.ndarray | Array, khat: np.ndarray | Array) -> np.ndarray:
+    """True where a posterior is not to be trusted; NaN is not."""
+    return ~(np.asarray(ess) >= ESS_GOOD) | ~(np.asarray(khat) <= KHAT_GOOD)
+
+
 class PsisResult(NamedTuple):
     """Smoothed weights of one galaxy.
 
@@ -113,5 +118,5 @@ def weighted_summary(
 
 
 def _nonzero(x: Array) -> Array:
-    """x, kept away from 0 so that a ratio stays finite."""
-    return jnp.where(jnp.abs(x) < 1e-6, 1e-6, x)
+    """x, kept away from 0 with its sign, so that a ratio and its logarithm stay finite."""
+    return jnp.where(jnp.abs(x) < 1e-6, jnp.where(x < 0, -1e-6, 1e-6), x)
