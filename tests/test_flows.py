@@ -85,6 +85,26 @@ def test_draws_follow_the_density(flow, key):
     assert abs(float(jnp.mean(ratio)) - 1.0) < 4.5 * error  # 1 in 150,000 by chance; key fixed
 
 
+def test_wide_density_integrates_to_one_and_is_the_flows_at_width_one(flow):
+    axis = jnp.linspace(-24, 24, 401)
+    points = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, N_DIM)
+    wide = eqx.filter_jit(lambda f, x: f.log_prob_wide(x, FEATURES, (1.0, 1.5)))(flow, points)
+    np.testing.assert_allclose(wide[:, 0], log_prob(flow, points, FEATURES), atol=1e-3, rtol=1e-3)
+    total = np.sum(np.exp(np.asarray(wide, float)), axis=0) * float(axis[1] - axis[0]) ** N_DIM
+    np.testing.assert_allclose(total, 1.0, atol=3e-3)
+
+
+def test_wide_draws_follow_the_wide_density(flow, key):
+    draw = eqx.filter_jit(lambda f: f.sample_wide(20_000, FEATURES, 1.5, key=key))
+    x = draw(flow)
+    log_q = eqx.filter_jit(lambda f: f.log_prob_wide(x, FEATURES, (1.0, 1.5)))(flow)
+    ratio = np.exp(np.asarray(log_q[:, 0] - log_q[:, 1], float))
+    error = ratio.std() / np.sqrt(len(ratio))
+    assert error < 0.02
+    assert abs(ratio.mean() - 1.0) < 4.5 * error
+    assert ratio.max() < 1.5**N_DIM + 0.01  # the bound of a wider normal base
+
+
 def test_density_depends_on_the_features(flow):
     x = jnp.asarray([[0.3, -0.4]])
     one, other = (float(log_prob(flow, x, f)[0]) for f in (jnp.zeros(N_FEATURES), FEATURES))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from flowjax.bijections import RationalQuadraticSpline
-from flowjax.distributions import AbstractDistribution, Normal
+from flowjax.distributions import AbstractTransformed, Normal
 from flowjax.flows import coupling_flow, masked_autoregressive_flow
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float
+from paramax import unwrap
 
 
 class ConditionalFlow(eqx.Module):
@@ -18,11 +21,11 @@ class ConditionalFlow(eqx.Module):
 
     Attributes:
         embedding: Network from features to the flow's condition.
-        flow: The flow; its base is N(0, 1), its splines act on (-4, 4) and are the identity beyond.
+        flow: The flow; its base is normal, its splines act on (-4, 4) and are the identity beyond.
     """
 
     embedding: eqx.nn.MLP
-    flow: AbstractDistribution
+    flow: AbstractTransformed
 
     def log_prob(self, x: Float[Array, " d"], features: Float[Array, " f"]) -> Float[Array, ""]:
         """Log-density of one point for one galaxy."""
@@ -33,6 +36,25 @@ class ConditionalFlow(eqx.Module):
     ) -> tuple[Float[Array, "number d"], Float[Array, " number"]]:
         """Draws for one galaxy, with their log-densities."""
         return self.flow.sample_and_log_prob(key, (number,), condition=self.embedding(features))
+
+    def sample_wide(
+        self, number: int, features: Float[Array, " f"], width: float, *, key: Array
+    ) -> Float[Array, "number d"]:
+        """Draws for one galaxy of the flow whose normal base is `width` times as wide."""
+        condition, flow = self.embedding(features), unwrap(self.flow)
+        normal = jax.random.normal(key, (number, *flow.shape))
+        base = flow.base_dist.loc + width * flow.base_dist.scale * normal
+        return jax.vmap(lambda point: flow.bijection.transform(point, condition))(base)
+
+    def log_prob_wide(
+        self, x: Float[Array, "point d"], features: Float[Array, " f"], widths: Sequence[float]
+    ) -> Float[Array, "point width"]:
+        """Log-densities of points for one galaxy, for bases of several widths; inverted once."""
+        condition, flow = self.embedding(features), unwrap(self.flow)
+        base, log_det = jax.vmap(lambda p: flow.bijection.inverse_and_log_det(p, condition))(x)
+        loc, scale = flow.base_dist.loc, flow.base_dist.scale
+        each = [jnp.sum(norm.logpdf(base, loc, width * scale), axis=-1) for width in widths]
+        return jnp.stack(each, axis=1) + log_det[:, None]
 
 
 def make_flow(
