@@ -22,9 +22,16 @@ from tinsley.density.flows import ConditionalFlow
 from tinsley.density.histogram import ConditionalHistogram
 from tinsley.infer.features import features, features_without_redshift
 from tinsley.infer.importance import PsisResult, pareto_smooth
-from tinsley.infer.likelihood import Observation, integrate_mass, sample_log10_mass
+from tinsley.infer.likelihood import (
+    LN10,
+    MassIntegral,
+    Observation,
+    chi2,
+    integrate_mass,
+    sample_log10_mass,
+)
 from tinsley.infer.simulator import Simulator
-from tinsley.observe.photometry import BandTables, unit_flux
+from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN, BandTables, unit_flux
 from tinsley.parameters import MASS, ParamSpace
 from tinsley.sps.derived import DerivedTables, derived
 
@@ -61,12 +68,16 @@ class Draws(NamedTuple):
         log_weight: Unsmoothed importance weight, ln, not normalised, [draw].
         psis: Smoothed weights, ESS and k-hat.
         log_evidence: ln of the mean weight, including the prior's volume: ln p(flux | sigma, z).
+        best: Parameters of the draw of least chi^2, each draw taken at its best mass, each [].
+        best_chi2: Its chi^2, [].
     """
 
     theta: dict[str, Array]
     log_weight: Array
     psis: PsisResult
     log_evidence: Array
+    best: dict[str, Array]
+    best_chi2: Array
 
 
 def draw_posterior(
@@ -94,19 +105,74 @@ def draw_posterior(
     x, log_q = posterior.flow.sample_and_log_prob(
         number, features(seen, posterior.cosmology), key=key_flow
     )
-    redshift = jnp.broadcast_to(seen.redshift, (number,))
+    return weigh(posterior, seen, x, log_q, key=key_mass, snr_range=snr_range)
+
+
+def weigh(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    x: Float[Array, "draw d"],
+    log_q: Float[Array, " draw"],
+    *,
+    key: Array,
+    snr_range: tuple[float, float] | None = None,
+) -> Draws:
+    """Weights, masses and properties of points drawn from any proposal, for one galaxy.
+
+    Args:
+        posterior: The physics and the prior; the flow is not used.
+        seen: One galaxy: flux [band], redshift [].
+        x: The points, in the unbounded space of all parameters but mass.
+        log_q: ln of the density that they were drawn from.
+        key: For the masses.
+        snr_range: See `integrate_mass`.
+    """
+    theta, model_flux, integral = _at(posterior, seen, x, snr_range)
+    log_weight = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1) - log_q
+    log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
+    theta[MASS] = sample_log10_mass(integral, key=key)
+    theta |= derived(posterior.derived_tables, theta)
+    log_evidence = jax.nn.logsumexp(log_weight) - jnp.log(x.shape[0])
+    best, best_chi2 = _best(posterior, seen, theta, model_flux, integral)
+    return Draws(theta, log_weight, pareto_smooth(log_weight), log_evidence, best, best_chi2)
+
+
+def log_likelihood(
+    posterior: AmortizedPosterior, seen: Observation, x: Float[Array, "draw d"]
+) -> Float[Array, " draw"]:
+    """Log-likelihood of one galaxy, integrated over mass, at points of the unbounded space."""
+    return _at(posterior, seen, x, None)[2].log_likelihood
+
+
+def _at(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    x: Array,
+    snr_range: tuple[float, float] | None,
+) -> tuple[dict[str, Array], Array, MassIntegral]:
+    """Parameters but mass, flux for 1e10 Msun [draw, band], and the likelihood over mass."""
+    redshift = jnp.broadcast_to(seen.redshift, (x.shape[0],))
     age_gyr = posterior.cosmology.age_gyr(redshift)
     theta = posterior.space.without_mass().from_unbounded(x, age_gyr) | {"redshift": redshift}
     prior = posterior.space.mass_prior
-    integral = integrate_mass(
-        unit_flux(posterior.tables, theta), seen, (prior.low, prior.high), snr_range
-    )
-    log_weight = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1) - log_q
-    log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
-    theta[MASS] = sample_log10_mass(integral, key=key_mass)
-    theta |= derived(posterior.derived_tables, theta)
-    log_evidence = jax.nn.logsumexp(log_weight) - jnp.log(number)
-    return Draws(theta, log_weight, pareto_smooth(log_weight), log_evidence)
+    flux = unit_flux(posterior.tables, theta)
+    return theta, flux, integrate_mass(flux, seen, (prior.low, prior.high), snr_range)
+
+
+def _best(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    theta: dict[str, Array],
+    model_flux: Array,
+    integral: MassIntegral,
+) -> tuple[dict[str, Array], Array]:
+    """Parameters and chi^2 of the draw that fits best, each draw at its best mass."""
+    misfit = jnp.sum(chi2(jnp.exp(integral.ln_peak)[:, None] * model_flux, seen), axis=-1)
+    misfit = jnp.where(jnp.isfinite(misfit), misfit, jnp.inf)
+    first = jnp.argmin(misfit)
+    masses = integral.ln_peak / LN10 + MASS_UNIT_LOG10_MSUN
+    best = {name: theta[name][first] for name in posterior.space.names}
+    return best | {MASS: masses[first]}, misfit[first]
 
 
 def training_loss(
