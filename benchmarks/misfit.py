@@ -31,6 +31,7 @@ from tinsley.io.surveys import load_survey
 from tinsley.io.tables import MemoryTable
 from tinsley.observe.photometry import photometry
 from tinsley.observe.survey import Photometry
+from tinsley.status import Refine
 
 RESULT = Path(__file__).parent / "results" / "misfit.json"
 FLAGGED = ("unusual_error", "unusual_colour")
@@ -58,7 +59,8 @@ def main() -> None:
     columns = {name: np.concatenate([p[name] for p in parts])[: args.number] for name in parts[0]}
     made = Catalog(MemoryTable(columns), no_floor, None)
     with tempfile.TemporaryDirectory() as folder:
-        settings = RunSettings(draws=manifest["draws"], seed=1)
+        refine = Refine(manifest["refine"])
+        settings = RunSettings(draws=manifest["draws"], seed=1, refine=refine)
         made_manifest = run_catalog(loaded, made, None, Path(folder), settings)
         replicated = residuals(loaded, made, Path(folder), made_manifest)
     usual = ~np.isin(status, FLAGGED)

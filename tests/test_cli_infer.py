@@ -57,8 +57,9 @@ def refused(result, *parts):
 
 def test_a_run(tinsley, ready, table, tmp_path):
     code, _, err = tinsley(
-        "infer", table, "--survey", "sdss", "--out", tmp_path / "o", "--draws", DRAWS
-    )
+        "infer", table, "--survey", "sdss", "--out", tmp_path / "o", "--draws", DRAWS,
+        "--refine", "never",
+    )  # fmt: skip
     assert code == 0
     assert "bad_input" in err
     assert len(pq.read_table(tmp_path / "o" / "galaxies.parquet")) == N
@@ -105,6 +106,8 @@ def test_bad_options(tinsley, table, tmp_path):
     refused(tinsley("infer", table, *out, "--survey", "sloan"), "unknown survey 'sloan'", "sdss")
     refused(tinsley("infer", table, *out, "--layout", "x"), "has no layout 'x'", "native")
     refused(tinsley("infer", table, *out, "--model", "x"), "no model 'x'")
+    code, _, err = tinsley("infer", table, *out, "--refine", "often")
+    assert (code, "--refine" in err, "auto" in err) == (2, True, True)
     for words in (("infer", table), ("simulate",)):
         for seed in (-1, 2**32):
             code, _, err = tinsley(*words, *out, "--seed", seed)

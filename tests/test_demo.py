@@ -54,7 +54,8 @@ def demo(model):
     def run(out, *options):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(demo_module, "N_SIMULATED", 2000)
-            arguments = ["demo", "--out", str(out), "--model", str(model), *options]
+            arguments = ["demo", "--out", str(out), "--model", str(model),
+                         "--refine", "never", *options]  # fmt: skip
             return CliRunner().invoke(app, arguments, catch_exceptions=True)
 
     return run

@@ -74,6 +74,7 @@ def some_galaxies(rng, number: int) -> dict[str, np.ndarray]:
     for name, middle in middles.items():
         for shift, statistic in ((-0.2, "q16"), (0.0, "q50"), (0.3, "q84")):
             columns[f"{name}_{statistic}"] = np.full(number, middle + shift)
+    columns["n_draws"] = np.full(number, 500)
     return columns | {"status": np.where(columns["ess"] > 100, "ok", "low_ess")}
 
 
@@ -101,6 +102,14 @@ def test_trust_counts_each_galaxy_once_and_splits_at_the_limits(rng):
         edges = [bar.get_x() for bar, height in zip(good, heights[0], strict=True) if height]
         assert (min(edges) >= limit * 0.999) == (ax is left)
     assert [t.get_text() for t in right.get_yticklabels()] == ["low_ess", "ok"]
+
+
+def test_trust_takes_a_refined_galaxy_for_what_it_has_reached(rng):
+    galaxies = some_galaxies(rng, 1) | {"ess": np.array([150.0]), "n_draws": np.array([150_000])}
+    left = trust(galaxies, 500, (100.0, 0.7)).axes[0]
+    good, bad = ([bar.get_height() for bar in c.patches] for c in left.containers)
+    assert good[0] == 1
+    assert np.sum(bad) == 0
 
 
 def test_residuals_say_the_misfit_and_survive_a_band_without_data(rng):

@@ -18,6 +18,7 @@ from tinsley.io.catalogs import open_catalog
 from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
 from tinsley.sps.derived import DERIVED
+from tinsley.status import Refine
 
 DRAWS = 100
 N = 20
@@ -48,7 +49,8 @@ def run(small_loaded, tmp_path_factory):
         path = folder / "galaxies.parquet"
         write_parquet(path, table or columns(), {})
         out = out or folder / "out"
-        chosen = RunSettings(**({"draws": DRAWS, "command": "tinsley infer"} | settings))
+        usual = {"draws": DRAWS, "command": "tinsley infer", "refine": Refine.NEVER}
+        chosen = RunSettings(**(usual | settings))
         catalog = open_catalog(path, load_survey("sdss"))
         run_catalog(small_loaded, catalog, None, out, chosen, on_chunk)
         return out
@@ -89,7 +91,11 @@ def test_every_row_has_its_status_and_the_others_go_on(whole):
     done = np.isin(status[:-7], ["ok", "low_ess"])
     assert done.all()
     for name, values in table.items():
-        if name not in ("object_id", "redshift", "status"):
+        if name == "method":
+            assert values == ["flow"] * (N - 7) + [""] * 7
+        elif name == "n_draws":
+            assert values == [DRAWS] * (N - 7) + [0] * 7
+        elif name not in ("object_id", "redshift", "status"):
             assert np.all(np.isnan(values[-7:])), name
             assert np.all(np.isfinite(values[:-7])), name
 
@@ -97,8 +103,9 @@ def test_every_row_has_its_status_and_the_others_go_on(whole):
 def test_columns_are_the_contracts(whole, small_loaded):
     names = (*small_loaded.posterior.space.names, *DERIVED)
     summary = [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
-    head = ["object_id", "redshift", "status", "ess", "khat", "log_evidence"]
-    assert list(galaxies(whole)) == head + summary
+    head = ["object_id", "redshift", "status", "method", "n_draws", "ess", "khat", "log_evidence"]
+    best = ["best_chi2", *(f"best_{name}" for name in small_loaded.posterior.space.names)]
+    assert list(galaxies(whole)) == head + best + summary
     assert galaxies(whole)["object_id"] == columns()["object_id"].tolist()
     assert list(draws(whole)) == ["object_id", "log_weight", *names]
 
@@ -175,7 +182,7 @@ def test_manifest_says_what_was_run(whole, small_loaded):
     manifest = json.loads((whole / "manifest.json").read_text())
     expected = {"version": tinsley.__version__, "command": "tinsley infer", "seed": 0,
                 "model": "small", "model_sha256": small_loaded.sha256, "rows": N, "draws": DRAWS,
-                "survey": "sdss", "layout": "native"}  # fmt: skip
+                "survey": "sdss", "layout": "native", "refine": "never"}  # fmt: skip
     assert expected.items() <= manifest.items()
     assert len(manifest["input_sha256"]) == 64
     assert sum(manifest["statuses"].values()) == N
@@ -183,7 +190,8 @@ def test_manifest_says_what_was_run(whole, small_loaded):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"draws": 101}, {"chunk": 5}, {"keep_draws": False}]
+    "change",
+    [{"seed": 1}, {"draws": 101}, {"chunk": 5}, {"keep_draws": False}, {"refine": Refine.AUTO}],
 )
 def test_a_folder_of_other_settings_is_refused(change, run, whole):
     with pytest.raises(InputError, match=f"holds a run with another {next(iter(change))}; choose"):

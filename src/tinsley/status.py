@@ -13,7 +13,7 @@ class Status(StrEnum):
     TOO_FEW_BANDS = "too_few_bands"
     """No band with a measurement."""
     FAILED = "failed"
-    """No finite posterior weight: the data rule out everything that the flow proposes."""
+    """No finite posterior weight: the data rule out all that was proposed, or a sampler gave up."""
     UNUSUAL_ERROR = "unusual_error"
     """An error more than 3 sigma above the usual for its flux (SEDflow, appendix A)."""
     UNUSUAL_COLOUR = "unusual_colour"
@@ -21,6 +21,26 @@ class Status(StrEnum):
     LOW_ESS = "low_ess"
     """An effective sample size below 100, or k-hat above 0.7: treat summaries with care."""
     OK = "ok"
+
+
+class Method(StrEnum):
+    """Where a posterior comes from; the words on disk, never reworded."""
+
+    FLOW = "flow"
+    """Weighted draws from the flow: the first round was enough, or no refinement was wanted."""
+    WEIGHTED = "weighted"
+    """Weighted draws from a defensive mixture of the flow, the widened flow and the prior."""
+    SMC = "smc"
+    """Weighted draws around the particles of tempered sequential Monte Carlo."""
+
+
+class Refine(StrEnum):
+    """Which galaxies are refined."""
+
+    NEVER = "never"
+    AUTO = "auto"
+    """Those with an ESS below 100, a k-hat above 0.7, or data unlike the training set's."""
+    ALL = "all"
 
 
 HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)

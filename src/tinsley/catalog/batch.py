@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from tinsley.infer.amortized import AmortizedPosterior, draw_posterior
+from tinsley.infer.amortized import AmortizedPosterior, Draws, draw_posterior
 from tinsley.infer.importance import weighted_summary
 from tinsley.infer.likelihood import Observation
 from tinsley.observe.survey import Photometry
@@ -35,6 +35,8 @@ class BatchResult(NamedTuple):
         ess: Effective sample size, [n].
         khat: Pareto shape, [n].
         log_evidence: ln p(flux | sigma, redshift), [n].
+        best_chi2: Least chi^2 of a draw, each draw at its best mass, [n].
+        best: Parameters of that draw, each [n].
         summary: `<name>_<statistic>`, each [n].
         draws: Parameters and derived properties, each [n, draw]; None when not asked for.
         log_weight: Smoothed weights, [n, draw]; None when not asked for.
@@ -43,6 +45,8 @@ class BatchResult(NamedTuple):
     ess: Values
     khat: Values
     log_evidence: Values
+    best_chi2: Values
+    best: Mapping[str, Values]
     summary: Mapping[str, Values]
     draws: Mapping[str, Values] | None
     log_weight: Values | None
@@ -80,16 +84,20 @@ def infer_batch(
     return jax.tree.map(joined, *pieces)
 
 
+def as_observation(rows: Photometry) -> Observation:
+    """The same as JAX arrays."""
+    return Observation(
+        flux=jnp.asarray(rows.flux, dtype=float),
+        sigma=jnp.asarray(rows.sigma, dtype=float),
+        mask=jnp.asarray(rows.mask),
+        redshift=jnp.asarray(rows.redshift, dtype=float),
+    )
+
+
 def _padded(rows: Photometry) -> tuple[Observation, Array]:
     """Arrays of exactly `BATCH` galaxies; the last is repeated."""
-    index = np.minimum(np.arange(BATCH), len(rows) - 1)
-    seen = Observation(
-        flux=jnp.asarray(rows.flux[index], dtype=float),
-        sigma=jnp.asarray(rows.sigma[index], dtype=float),
-        mask=jnp.asarray(rows.mask[index]),
-        redshift=jnp.asarray(rows.redshift[index], dtype=float),
-    )
-    return seen, jnp.asarray(split_id(rows.object_id)[index])
+    rows = rows.take(np.minimum(np.arange(BATCH), len(rows) - 1))
+    return as_observation(rows), jnp.asarray(split_id(rows.object_id))
 
 
 @eqx.filter_jit
@@ -103,21 +111,28 @@ def _infer(
 ) -> BatchResult:
     def one(galaxy: tuple[Observation, Array]) -> Any:
         key = object_key(run_key, galaxy[1])
-        drawn = draw_posterior(posterior, galaxy[0], number, key=key)
-        weight = jnp.exp(drawn.psis.log_weight)
-        theta = {name: value for name, value in drawn.theta.items() if name != "redshift"}
-        summary = {
-            f"{name}_{label}": value
-            for name, values in theta.items()
-            for label, value in weighted_summary(values, weight).items()
-        }
-        return BatchResult(
-            ess=drawn.psis.ess,
-            khat=drawn.psis.khat,
-            log_evidence=drawn.log_evidence,
-            summary=summary,
-            draws=theta if keep_draws else None,
-            log_weight=drawn.psis.log_weight if keep_draws else None,
-        )
+        result = summarise(draw_posterior(posterior, galaxy[0], number, key=key))
+        return result if keep_draws else result._replace(draws=None, log_weight=None)
 
     return jax.lax.map(one, (seen, words))
+
+
+def summarise(drawn: Draws) -> BatchResult:
+    """The result of one galaxy, whose arrays lack the first axis."""
+    weight = jnp.exp(drawn.psis.log_weight)
+    theta = {name: value for name, value in drawn.theta.items() if name != "redshift"}
+    summary = {
+        f"{name}_{label}": value
+        for name, values in theta.items()
+        for label, value in weighted_summary(values, weight).items()
+    }
+    return BatchResult(
+        ess=drawn.psis.ess,
+        khat=drawn.psis.khat,
+        log_evidence=drawn.log_evidence,
+        best_chi2=drawn.best_chi2,
+        best=drawn.best,
+        summary=summary,
+        draws=theta,
+        log_weight=drawn.psis.log_weight,
+    )

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import tinsley
-from tinsley.catalog.batch import BatchResult, infer_batch
+from tinsley.catalog.batch import BatchResult, as_observation, infer_batch
+from tinsley.catalog.refine import Refined, refine
 from tinsley.errors import InputError
-from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD
-from tinsley.infer.likelihood import Observation
+from tinsley.infer.importance import is_weak
 from tinsley.infer.spec import PosteriorSpec
 from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
@@ -28,7 +27,7 @@ from tinsley.io.run_folder import RunFolder
 from tinsley.observe.noise import SigmaGivenFlux, unusual_error
 from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.sps.derived import DERIVED
-from tinsley.status import Status
+from tinsley.status import Refine, Status
 
 STATISTICS = ("mean", "std", "q16", "q50", "q84")
 
@@ -42,6 +41,7 @@ class RunSettings:
         keep_draws: Write them.
         seed: Seed of the run.
         chunk: Rows of one chunk on disk.
+        refine: Which galaxies get more draws, or a sampler.
         command: The command line, for the manifest.
     """
 
@@ -49,6 +49,7 @@ class RunSettings:
     keep_draws: bool = True
     seed: int = 0
     chunk: int = 1024
+    refine: Refine = Refine.AUTO
     command: str = ""
 
 
@@ -124,25 +125,53 @@ def infer_rows(
     photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
     usable = np.flatnonzero(photometry.usable)
     names = (*loaded.posterior.space.names, *DERIVED)
-    labels = ["ess", "khat", "log_evidence"]
+    labels = ["ess", "khat", "log_evidence", "best_chi2"]
+    labels += [f"best_{name}" for name in loaded.posterior.space.names]
     labels += [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
     columns = {label: np.full(len(photometry), np.nan, np.float32) for label in labels}
     status, draws = photometry.status.astype(object), None
+    method = np.full(len(photometry), "", object)
+    n_draws = np.zeros(len(photometry), np.int32)
     if len(usable):
         rows = photometry.take(usable)
-        result = infer_batch(
-            loaded.posterior, rows, settings.draws, run_key, keep_draws=settings.keep_draws
+        result, method[usable], n_draws[usable] = _infer_rows(
+            loaded, rows, usual_error, settings, run_key
         )
         status[usable] = judge(loaded, rows, usual_error, result)
         good = np.isfinite(result.log_evidence)
-        values = {"ess": result.ess, "khat": result.khat, "log_evidence": result.log_evidence}
+        values = _result_columns(result)
         for label in labels:
-            column = (values | dict(result.summary))[label]
-            columns[label][usable] = np.where(good, column, np.nan)
+            columns[label][usable] = np.where(good, values[label], np.nan)
         if settings.keep_draws:
             draws = _draw_columns(rows, result, good, names)
     head = {"object_id": photometry.object_id, "redshift": photometry.redshift}
-    return head | {"status": np.asarray(status, str)} | columns, draws
+    head |= {"status": np.asarray(status, str), "method": np.asarray(method, str)}
+    return head | {"n_draws": n_draws} | columns, draws
+
+
+def _infer_rows(
+    loaded: LoadedPosterior,
+    rows: Photometry,
+    usual_error: SigmaGivenFlux | None,
+    settings: RunSettings,
+    run_key: jax.Array,
+) -> Refined:
+    """Posteriors of usable rows, refined as the settings say."""
+    result = infer_batch(
+        loaded.posterior, rows, settings.draws, run_key, keep_draws=settings.keep_draws
+    )
+    if settings.refine == Refine.AUTO:
+        wanted = judge(loaded, rows, usual_error, result) != Status.OK
+    else:
+        wanted = np.full(len(rows), settings.refine == Refine.ALL)
+    return refine(loaded.posterior, rows, result, wanted, settings.draws, run_key)
+
+
+def _result_columns(result: BatchResult) -> dict[str, Any]:
+    """All columns but the words, by their labels on disk."""
+    best = {f"best_{name}": values for name, values in result.best.items()}
+    scalars = ("ess", "khat", "log_evidence", "best_chi2")
+    return {label: getattr(result, label) for label in scalars} | best | dict(result.summary)
 
 
 def judge(
@@ -152,15 +181,9 @@ def judge(
     result: BatchResult,
 ) -> np.ndarray:
     """The status of each inferred galaxy, the first that applies in the order of `Status`."""
-    seen = Observation(
-        jnp.asarray(rows.flux, dtype=float),
-        jnp.asarray(rows.sigma, dtype=float),
-        jnp.asarray(rows.mask),
-        jnp.asarray(rows.redshift, dtype=float),
-    )
+    seen = as_observation(rows)
     status = np.full(len(rows), Status.OK, object)
-    weak = np.asarray((result.ess < ESS_GOOD) | ~(result.khat <= KHAT_GOOD))
-    status[weak] = Status.LOW_ESS
+    status[is_weak(result.ess, result.khat)] = Status.LOW_ESS
     limits = colour_limits_from_dict(loaded.spec.colour_limits)
     status[np.asarray(limits.unusual(seen))] = Status.UNUSUAL_COLOUR
     if usual_error is not None:
@@ -197,6 +220,7 @@ def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> 
         "keep_draws": settings.keep_draws,
         "seed": settings.seed,
         "chunk": settings.chunk,
+        "refine": str(settings.refine),
     }
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tinsley.cli.console import announce, console
 from tinsley.cli.infer import infer
+from tinsley.status import Refine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ def demo(
     draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy.")] = 500,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
     model: Annotated[str | None, typer.Option(help="Model name or file [sdss].")] = None,
+    refine: Annotated[Refine, typer.Option(help="As for `tinsley infer`.")] = Refine.AUTO,
 ) -> None:
     """Infer the 10,000 SDSS galaxies that come with the package and draw figures of the result.
 
@@ -49,7 +51,7 @@ def demo(
     sample, survey = load_sample_catalog_path(), load_survey("sdss")
     path = sample if number is None else _first_rows(sample, number, out)
     begun, started = (out / "run.json").exists(), time.monotonic()
-    infer(path, "sdss", out, model, None, draws, keep_draws=True, seed=seed, chunk_size=1024)
+    infer(path, "sdss", out, model, None, draws, keep_draws=True, seed=seed, refine=refine)
     seconds = None if begun else time.monotonic() - started
     manifest = json.loads((out / "manifest.json").read_text())
     galaxies = load_galaxies(out)
@@ -69,7 +71,7 @@ def summary(
     from tinsley.infer.importance import KHAT_GOOD
 
     inferred = np.isfinite(galaxies["ess"])
-    share, khat = galaxies["ess"][inferred] / manifest["draws"], galaxies["khat"][inferred]
+    share, khat = (galaxies["ess"] / galaxies["n_draws"])[inferred], galaxies["khat"][inferred]
     quantiles = np.quantile(share, QUANTILES) if len(share) else []
     rows = len(inferred)
     return {

@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinsley.cli.console import announce, console
+from tinsley.status import Refine
 
 
 def infer(
@@ -31,13 +32,21 @@ def infer(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed; the same seed gives the same bits.")
     ] = 0,
+    refine: Annotated[
+        Refine,
+        typer.Option(
+            help="More draws, and a sampler where they fail, for galaxies whose first draws are "
+            "not to be trusted (auto), for all, or for none."
+        ),
+    ] = Refine.AUTO,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
 
-    Writes galaxies.parquet (one row per input row: status, ess, khat, log_evidence and the mean,
-    std and quantiles of every property), draws/*.parquet and manifest.json. Look at `status` first:
-    "ok" is to be trusted; README says what the other words mean.
+    Writes galaxies.parquet (one row per input row: status, method, n_draws, ess, khat,
+    log_evidence, the best fit, and the mean, std and quantiles of every property), draws/*.parquet
+    and manifest.json. Look at `status` first: "ok" is to be trusted; docs/conventions.md says what
+    the other words mean.
     """
     from tinsley.catalog.run import RunSettings, run_catalog
     from tinsley.io.catalogs import load_usual_error, open_catalog
@@ -53,6 +62,7 @@ def infer(
         keep_draws=keep_draws,
         seed=seed,
         chunk=chunk_size,
+        refine=refine,
         command=shlex.join(sys.argv),
     )
     started = time.monotonic()

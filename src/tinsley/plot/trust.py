@@ -19,18 +19,18 @@ def trust(
 
     Args:
         galaxies: Columns of `galaxies.parquet`.
-        draws: Draws a galaxy.
+        draws: Draws a galaxy of the first round; refined galaxies have their own `n_draws`.
         limits: The least ESS and the greatest k-hat of an `ok` galaxy.
         title: Words above the figure.
     """
     figure, axes = new_figure(1, 3, 12.0, 3.7)
     left, middle, right = axes[0]
     inferred = np.isfinite(galaxies["ess"])
-    share = galaxies["ess"][inferred] / draws
-    least = limits[0] / draws
+    ess, least = galaxies["ess"][inferred], limits[0] / draws
+    share = ess / galaxies["n_draws"][inferred]
     edges = least * 10 ** (0.05 * np.arange(-60, 60))
     edges = edges[(edges > 0.7 / draws) & (edges < 1.2)]
-    _split(left, share, edges, share >= least, least)
+    _split(left, np.maximum(share, edges[0]), edges, ess >= limits[0], least)
     left.set(xscale="log", xlabel="effective draws / draws", ylabel="galaxies")
     if len(share):
         left.set_title(f"median {np.median(share):.0%}, below 1 %: {np.mean(share < 0.01):.1%}")

@@ -1,0 +1,137 @@
+"""Refine the posteriors of a chunk that need it: more draws, then a sampler."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc.resampling import systematic
+from jaxtyping import Array
+
+from tinsley.catalog.batch import BatchResult, as_observation, summarise
+from tinsley.infer.amortized import AmortizedPosterior, Draws
+from tinsley.infer.importance import is_weak
+from tinsley.infer.likelihood import Observation
+from tinsley.infer.refine import MORE_DRAWS, draw_mixture, draw_smc
+from tinsley.observe.survey import Photometry
+from tinsley.rng import object_key, split_id
+from tinsley.status import Method
+
+STAGES: tuple[tuple[Method, Callable[..., Draws]], ...] = (
+    (Method.WEIGHTED, draw_mixture),
+    (Method.SMC, draw_smc),
+)
+"""Tried in turn, until a posterior can be trusted."""
+
+_FIRST_KEY = 2
+"""The first round split the galaxy's key, which uses up 0 and 1."""
+
+
+class Counts(NamedTuple):
+    """How many draws a refined galaxy gets, and how many are kept; None for none."""
+
+    number: int
+    keep: int | None
+
+
+class Refined(NamedTuple):
+    """A chunk's posteriors, refined where they were to be.
+
+    Attributes:
+        result: Posteriors; kept draws of a refined galaxy are resampled to as many as the others'.
+        method: Where each comes from, [n].
+        n_draws: Draws behind each summary, [n].
+    """
+
+    result: BatchResult
+    method: np.ndarray
+    n_draws: np.ndarray
+
+
+def refine(
+    posterior: AmortizedPosterior,
+    photometry: Photometry,
+    result: BatchResult,
+    wanted: np.ndarray,
+    number: int,
+    run_key: Array,
+) -> Refined:
+    """Refine some of the galaxies that `infer_batch` gave posteriors of.
+
+    Each is computed by a call of its own, whose thousands of draws or particles are the batch: a
+    result depends on nothing but the galaxy, and one that needs long holds up no other. As many
+    calls run at once as there are cores.
+
+    Args:
+        posterior: The trained model.
+        photometry: The galaxies.
+        result: Their posteriors.
+        wanted: Which to refine, bool [n].
+        number: Draws a galaxy of `result`.
+        run_key: As for `infer_batch`.
+    """
+    method = np.full(len(photometry), Method.FLOW, object)
+    n_draws = np.full(len(photometry), number)
+    left = np.flatnonzero(wanted)
+    for stage, (name, draw) in enumerate(STAGES):
+        if not len(left):
+            break
+        counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)
+        found = _each(posterior, photometry.take(left), draw, counts, (run_key, stage))
+        result = jax.tree.map(lambda old, new, rows=left: _with_rows(old, rows, new), result, found)
+        method[left], n_draws[left] = name, counts.number
+        left = left[is_weak(found.ess, found.khat)]
+    return Refined(result, method, n_draws)
+
+
+def _each(
+    posterior: AmortizedPosterior,
+    rows: Photometry,
+    draw: Callable[..., Draws],
+    counts: Counts,
+    key_of: tuple[Array, int],
+) -> BatchResult:
+    """The results of all rows by one of the ways to draw."""
+    seen, words = as_observation(rows), jnp.asarray(split_id(rows.object_id))
+
+    def run(row: int) -> BatchResult:
+        galaxy: Any = jax.tree.map(lambda a: a[row], (seen, words))
+        return jax.tree.map(np.asarray, _one(posterior, galaxy, draw, counts, key_of))
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        pieces = list(threads.map(run, range(len(rows))))
+    return jax.tree.map(lambda *parts: np.stack(parts), *pieces)
+
+
+@eqx.filter_jit
+def _one(
+    posterior: AmortizedPosterior,
+    galaxy: tuple[Observation, Array],
+    draw: Callable[..., Draws],
+    counts: Counts,
+    key_of: tuple[Array, int],
+) -> BatchResult:
+    run_key, stage = key_of
+    own_key = jax.random.fold_in(object_key(run_key, galaxy[1]), _FIRST_KEY + stage)
+    key_draw, key_keep = jax.random.split(own_key)
+    result = summarise(draw(posterior, galaxy[0], counts.number, key=key_draw))
+    if counts.keep is None or result.draws is None or result.log_weight is None:
+        return result._replace(draws=None, log_weight=None)
+    chosen = systematic(key_keep, jnp.exp(result.log_weight), counts.keep)
+    return result._replace(
+        draws={name: values[chosen] for name, values in result.draws.items()},
+        log_weight=jnp.full(counts.keep, -np.log(counts.keep), float),
+    )
+
+
+def _with_rows(old: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """A copy of the old array with some rows replaced."""
+    out = np.array(old)
+    out[rows] = new
+    return out
