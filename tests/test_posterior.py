@@ -17,8 +17,10 @@ from tinsley.io.catalogs import load_usual_error, open_catalog
 from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
 from tinsley.posterior import JY_PER_NMGY, Posterior, load_posterior
+from tinsley.status import Refine
 
 BANDS = "ugriz"
+QUICK = {"draws": DRAWS, "refine": "never"}
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,14 @@ def arrays():
 @pytest.fixture(scope="module")
 def result(posterior):
     flux, error, names = arrays()
-    return posterior.infer(flux, error, **names, draws=DRAWS)
+    return posterior.infer(flux, error, **names, **QUICK)
 
 
 def test_numbers_are_those_of_a_run_on_a_file(result, small_loaded, tmp_path):
     write_parquet(tmp_path / "galaxies.parquet", columns(), {})
     survey = load_survey("sdss")
     catalog = open_catalog(tmp_path / "galaxies.parquet", survey)
-    settings, usual = RunSettings(draws=DRAWS), load_usual_error(survey)
+    settings, usual = RunSettings(draws=DRAWS, refine=Refine.NEVER), load_usual_error(survey)
     run_catalog(small_loaded, catalog, usual, tmp_path / "out", settings)
     expected = pq.read_table(tmp_path / "out" / "galaxies.parquet").to_pydict()
     assert list(expected) == list(result.table)
@@ -68,14 +70,14 @@ def test_rows_without_a_posterior_say_why(result):
 
 @pytest.mark.parametrize("kind", [dict, Table])
 def test_a_table_is_as_good_as_arrays(kind, posterior, result):
-    other = posterior.infer(kind(columns()), draws=DRAWS)
+    other = posterior.infer(kind(columns()), **QUICK)
     np.testing.assert_array_equal(other.weight, result.weight)
 
 
 def test_units_are_converted(posterior, result):
     flux, error, names = arrays()
     flux, error = (x * JY_PER_NMGY * 1e6 * units.uJy for x in (flux, error))
-    other = posterior.infer(flux, error, **names, draws=DRAWS)
+    other = posterior.infer(flux, error, **names, **QUICK)
     mass = "log10_mstar_msun_q50"
     np.testing.assert_allclose(other.table[mass][:5], result.table[mass][:5], atol=0.02)
 
@@ -83,17 +85,19 @@ def test_units_are_converted(posterior, result):
 def test_one_galaxy_alone(posterior, result):
     flux, error, names = arrays()
     other = posterior.infer(flux[0], error[0], redshift=names["redshift"][0],
-                            object_id=names["object_id"][0], draws=DRAWS)  # fmt: skip
+                            object_id=names["object_id"][0], **QUICK)  # fmt: skip
     np.testing.assert_array_equal(other.weight[0], result.weight[0])
 
 
 def test_summary_is_a_table(result):
     table = result.summary("tau_ism", "age_mw_gyr")
     assert len(table) == N
-    assert table.colnames[:4] == ["object_id", "redshift", "status", "ess"]
+    assert table.colnames[:4] == ["object_id", "redshift", "status", "method"]
     assert "age_mw_gyr_q84" in table.colnames
     assert "n_dust_mean" not in table.colnames
-    assert len(result.summary().colnames) == len(result.table)
+    assert set(result.table) - set(result.summary().colnames) == {
+        name for name in result.table if name.startswith("best_") and name != "best_chi2"
+    }
     with pytest.raises(InputError, match="no property 'mass'; expected some of log10_mstar_msun"):
         result.summary("mass")
 
@@ -128,12 +132,13 @@ def test_arviz(result):
         ({"flux": [["a"] * 5] * N}, "expected numbers"),
         ({"draws": 3}, "expected draws >= 100"),
         ({"seed": -1}, "seed from 0"),
+        ({"refine": "often"}, "never, auto or all; got 'often'"),
     ],
 )
 def test_wrong_arguments(change, words, posterior):
     flux, error, names = arrays()
     with pytest.raises(InputError, match=words):
-        posterior.infer(**({"flux": flux, "flux_err": error, "draws": DRAWS} | names | change))
+        posterior.infer(**({"flux": flux, "flux_err": error} | QUICK | names | change))
 
 
 def test_magnitudes_are_refused(posterior):

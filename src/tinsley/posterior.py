@@ -31,13 +31,23 @@ from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.survey import Photometry, Survey
 from tinsley.plot.galaxy import CORNER, corner_plot, sed
-from tinsley.status import HAS_POSTERIOR
+from tinsley.status import HAS_POSTERIOR, Refine
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
 JY_PER_NMGY = 3.631e-6
-_HEAD = ("object_id", "redshift", "status", "ess", "khat", "log_evidence")
+_HEAD = (
+    "object_id",
+    "redshift",
+    "status",
+    "method",
+    "n_draws",
+    "ess",
+    "khat",
+    "log_evidence",
+    "best_chi2",
+)
 
 
 def load_posterior(name: str | Path = "sdss", survey: str | Path | None = None) -> Posterior:
@@ -82,6 +92,7 @@ class Posterior:
         object_id: Any = None,
         draws: int = 1000,
         seed: int = 0,
+        refine: str = "auto",
     ) -> Result:
         """Weighted draws of the posterior of every galaxy.
 
@@ -96,6 +107,8 @@ class Posterior:
                 follow from its name and the seed alone.
             draws: Draws a galaxy.
             seed: Seed.
+            refine: Which galaxies get more draws, or a sampler: "never", "auto" (those that need
+                it) or "all".
 
         Returns:
             One row per galaxy in the order given; those that can not be inferred have a status.
@@ -107,12 +120,14 @@ class Posterior:
             raise InputError(
                 f"expected draws >= 100 and seed from 0 to 2**32 - 1; got {draws} and {seed}."
             )
+        if refine not in set(Refine):
+            raise InputError(f"expected refine to be never, auto or all; got {refine!r}.")
         if flux_err is None and redshift is None:
             photometry = read_photometry(flux, self.survey)
         else:
             columns = _columns(self.bands, flux, flux_err, redshift, object_id)
             photometry = read_photometry(columns, self.survey, "native")
-        settings = RunSettings(draws=draws, seed=seed)
+        settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine))
         key = jax.random.key(seed)
         rows, drawn = infer_rows(self.loaded, photometry, self._usual_error, settings, key)
         return _result(self, photometry, rows, drawn, draws)

@@ -134,7 +134,7 @@ def infer_rows(
     n_draws = np.zeros(len(photometry), np.int32)
     if len(usable):
         rows = photometry.take(usable)
-        result, method[usable], n_draws[usable] = _infer_rows(
+        result, method[usable], n_draws[usable] = _posteriors(
             loaded, rows, usual_error, settings, run_key
         )
         status[usable] = judge(loaded, rows, usual_error, result)
@@ -149,7 +149,7 @@ def infer_rows(
     return head | {"n_draws": n_draws} | columns, draws
 
 
-def _infer_rows(
+def _posteriors(
     loaded: LoadedPosterior,
     rows: Photometry,
     usual_error: SigmaGivenFlux | None,
