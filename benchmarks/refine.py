@@ -1,0 +1,154 @@
+"""What refining does for real galaxies, and what it costs.
+
+    python benchmarks/refine.py [--model sdss] [--number 10000] [--draws 1000]
+
+Runs `tinsley infer` on the embedded catalogue with `--refine never` and with `--refine auto`, each
+in a process of its own (start, compilation, reading and writing included). Says how many galaxies
+end with an effective sample size of 100, by which method, and of each that does not: why. Evidences
+that a refined galaxy had before are compared with what it has now. Writes
+benchmarks/results/refine.json; some ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from machine import machine
+from tinsley.infer.importance import ESS_GOOD, is_weak
+from tinsley.io.catalogs import load_sample_catalog_path
+from tinsley.io.results import write_json, write_parquet
+from tinsley.io.runs import load_galaxies
+from tinsley.status import Method
+
+RESULT = Path(__file__).parent / "results" / "refine.json"
+QUANTILES = (0.0, 0.16, 0.5, 0.84)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="sdss")
+    parser.add_argument("--number", type=int, help="only the first galaxies, to try it out")
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    before = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = sample(options.number, Path(folder))
+        runs = {}
+        for refine in ("never", "auto"):
+            out = Path(folder) / refine
+            seconds = infer(catalog, out, options.model, options.draws, refine)
+            runs[refine] = load_galaxies(out) | {"seconds": seconds}
+        manifest = json.loads((out / "manifest.json").read_text())
+    never, auto = runs["never"], runs["auto"]
+    result = {
+        "model": manifest["model"],
+        "model_sha256": manifest["model_sha256"],
+        "draws": options.draws,
+        "machine": before,
+        "seconds": {name: round(found["seconds"], 1) for name, found in runs.items()},
+        "never": reached(never),
+        "auto": reached(auto),
+        "by_method": {str(method): of_method(auto, method) for method in Method},
+        "evidence": evidence_moved(never, auto),
+        "not_reached": not_reached(auto),
+    }
+    write_json(options.out, result)
+    print(json.dumps({k: v for k, v in result.items() if k != "not_reached"}, indent=1))
+
+
+def sample(number: int | None, folder: Path) -> Path:
+    """The embedded catalogue, or its first rows."""
+    path = load_sample_catalog_path()
+    if number is None:
+        return Path(path)
+    table = pq.read_table(path).slice(0, number)
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    write_parquet(folder / "catalog.parquet", columns, {})
+    return folder / "catalog.parquet"
+
+
+def infer(catalog: Path, out: Path, model: str, draws: int, refine: str) -> float:
+    """Seconds of one run."""
+    words = ["infer", catalog, "--out", out, "--model", model, "--draws", draws, "--refine", refine]
+    started = time.monotonic()
+    command = [sys.executable, "-c", "from tinsley.cli.main import run; run()"]
+    subprocess.run([*command, *map(str, words)], check=True)
+    return time.monotonic() - started
+
+
+def reached(found: dict[str, Any]) -> dict[str, Any]:
+    """Shares of the usable galaxies that can be trusted."""
+    usable = found["method"] != ""
+    ess, khat = found["ess"][usable], found["khat"][usable]
+    words, counts = np.unique(found["status"], return_counts=True)
+    return {
+        "galaxies": int(usable.sum()),
+        "share_ess_100": float(np.mean(ess >= ESS_GOOD)),
+        "share_ess_100_and_khat_0.7": float(np.mean(~is_weak(ess, khat))),
+        "statuses": {str(w): int(n) for w, n in zip(words, counts, strict=True)},
+    }
+
+
+def of_method(found: dict[str, Any], method: Method) -> dict[str, Any]:
+    """Effective sample sizes of the galaxies that ended with one method."""
+    rows = found["method"] == str(method)
+    ess = np.nan_to_num(found["ess"][rows])
+    if not len(ess):
+        return {"galaxies": 0}
+    return {
+        "galaxies": int(rows.sum()),
+        "ess_quantiles": {f"{q:g}": round(float(np.quantile(ess, q)), 1) for q in QUANTILES},
+        "ess_below_100": int(np.sum(ess < ESS_GOOD)),
+        "khat_above_0.7": int(np.sum(~(found["khat"][rows] <= 0.7))),
+        "best_chi2_median": round(float(np.nanmedian(found["best_chi2"][rows])), 2),
+    }
+
+
+def evidence_moved(never: dict[str, Any], auto: dict[str, Any]) -> dict[str, Any]:
+    """Change of ln evidence of the refined galaxies in units of its error, where both are good.
+
+    Each is unbiased with a relative error of about 1 / sqrt(ESS), so that the mean should be near 0
+    and the spread near 1.
+    """
+    rows = np.isin(auto["method"], ["weighted", "smc"])
+    rows &= (never["ess"] >= ESS_GOOD) & ~is_weak(auto["ess"], auto["khat"])
+    rows &= never["khat"] <= 0.7
+    error = np.sqrt(1 / never["ess"][rows] + 1 / auto["ess"][rows])
+    moved = (auto["log_evidence"] - never["log_evidence"])[rows] / error
+    if not len(moved):
+        return {"galaxies": 0}
+    return {
+        "galaxies": len(moved),
+        "mean_in_errors": round(float(np.mean(moved)), 3),
+        "spread_in_errors": round(float(np.std(moved)), 3),
+    }
+
+
+def not_reached(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each galaxy that ended below an ESS of 100, with what it says about itself."""
+    rows = np.flatnonzero((found["method"] != "") & ~(found["ess"] >= ESS_GOOD))
+    labels = ("ess", "khat", "log_evidence", "best_chi2", "redshift")
+    return [
+        {
+            "object_id": str(found["object_id"][i]),
+            "status": str(found["status"][i]),
+            "method": str(found["method"][i]),
+            **{label: round(float(found[label][i]), 2) for label in labels},
+        }
+        for i in rows
+    ]
+
+
+if __name__ == "__main__":
+    main()
