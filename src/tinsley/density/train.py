@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -14,6 +15,25 @@ from jaxtyping import Array, Float, Int
 
 Loss = Callable[[Any, Any, Array], Array]
 """loss(model, data, key): mean loss of one fresh batch; `data` is whatever makes the batch."""
+
+
+class AbstractAnnealed(eqx.Module):
+    """Data that change as a training goes."""
+
+    @abc.abstractmethod
+    def at(self, step: Int[Array, ""]) -> AbstractAnnealed:
+        """What they are at some step."""
+
+
+class AnySchedule(Protocol):
+    """How long and how fast to train: what `train_block` asks of a schedule."""
+
+    @property
+    def average(self) -> float:
+        """Decay of the exponential moving average of the weights, which is what is kept."""
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser that the schedule describes."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,33 @@ class Schedule:
         return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
 
 
+@dataclass(frozen=True)
+class OneCycle:
+    """Adam whose rate goes up along a cosine, and down along another to a tenth of its beginning.
+
+    Attributes:
+        steps: Optimiser steps.
+        rate: Peak learning rate; the first is a tenth of it, the last a hundredth.
+        rise: Share of the steps on the way up.
+        average: As `Schedule`'s.
+        clip: Largest norm of the gradient.
+
+    Source:
+        Smith & Topin (2019).
+    """
+
+    steps: int
+    rate: float
+    rise: float = 0.3
+    average: float = 0.98
+    clip: float = 5.0
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser that this schedule describes."""
+        rate = optax.cosine_onecycle_schedule(self.steps, self.rate, self.rise, 10.0, 10.0)
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
+
+
 class TrainState(eqx.Module):
     """All that a resumed training needs.
 
@@ -60,7 +107,7 @@ class TrainState(eqx.Module):
     step: Int[Array, ""]
 
 
-def start_training(model: Any, schedule: Schedule) -> TrainState:
+def start_training(model: Any, schedule: AnySchedule) -> TrainState:
     """A state at step 0."""
     weights = eqx.filter(model, eqx.is_inexact_array)
     state = schedule.optimizer().init(weights)
@@ -69,7 +116,7 @@ def start_training(model: Any, schedule: Schedule) -> TrainState:
 
 @eqx.filter_jit
 def train_block(
-    fixed: tuple[Any, Loss, Schedule, int],
+    fixed: tuple[Any, Loss, AnySchedule, int],
     state: TrainState,
     run_key: Array,
 ) -> tuple[TrainState, Float[Array, " steps"]]:
@@ -78,7 +125,8 @@ def train_block(
     The key of a step follows from its number, so a resumed run equals an uninterrupted one.
 
     Args:
-        fixed: What makes a batch, the loss, the schedule, the number of steps.
+        fixed: What makes a batch (of the step, where it is annealed), the loss, the schedule, the
+            number of steps.
         state: Where training stands.
         run_key: Key of the run.
 
@@ -92,7 +140,8 @@ def train_block(
     def one_step(carry: Any, _: None) -> tuple[Any, Array]:
         now = eqx.combine(carry, static)
         key = jax.random.fold_in(run_key, now.step)
-        value, slope = eqx.filter_value_and_grad(loss)(now.model, data, key)
+        data_now = data.at(now.step) if isinstance(data, AbstractAnnealed) else data
+        value, slope = eqx.filter_value_and_grad(loss)(now.model, data_now, key)
         weights = eqx.filter(now.model, eqx.is_inexact_array)
         updates, optimizer_state = optimizer.update(slope, now.optimizer_state, weights)
         model = eqx.apply_updates(now.model, updates)

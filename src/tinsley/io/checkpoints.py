@@ -43,7 +43,7 @@ class TrainingFolder:
             changed = sorted(k for k in {*found, *setup} if found.get(k) != setup.get(k))
             raise InputError(
                 f"{folder} holds a training with other settings ({', '.join(changed)}); give the "
-                "same settings to go on with it, or another --run folder to begin anew."
+                "same settings to go on with it, or another folder to begin anew."
             )
 
     def resume(self, start: TrainState) -> tuple[TrainState, list[dict[str, float]]]:

@@ -1,0 +1,1 @@
+"""The population behind a catalogue. Read objective.py first."""

@@ -1,0 +1,176 @@
+"""Setting up a member of the ensemble, judging it, and drawing from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tinsley.observe.noise import AbstractNoise
+from tinsley.observe.photometry import BandTables, photometry
+from tinsley.population.config import PopulationConfig
+from tinsley.population.density import AbstractPopulation
+from tinsley.population.distance import distance_noise
+from tinsley.population.objective import Parts, Problem, objective_parts
+from tinsley.population.reference import Reference, draw_reference
+from tinsley.population.space import PopulationSpace
+from tinsley.population.synthetic import Selection, make_view, record
+from tinsley.sps.derived import DerivedTables, derived
+
+HELD_OUT_SHARE = 0.1
+MAX_HELD_OUT = 8192
+NOISE_SAMPLE = 8192
+"""Most galaxies in each half when the temperature is measured."""
+MIN_GALAXIES = 200
+"""Fewer say next to nothing of a population, and their noise can not be fitted."""
+
+
+class Setup(NamedTuple):
+    """What all members have in common.
+
+    Attributes:
+        problem: With the whole training catalogue, and the central reference.
+        held_out: Galaxies that no member sees, in the problem's view, [m, k].
+    """
+
+    problem: Problem
+    held_out: Array
+
+
+def make_setup(
+    config: PopulationConfig,
+    model: tuple[PopulationSpace, BandTables],
+    survey: tuple[AbstractNoise, Selection],
+    catalog: tuple[np.ndarray, np.ndarray],
+    centre: Reference,
+    *,
+    key: Array,
+) -> Setup:
+    """Hold some galaxies out, and measure the temperature on the others.
+
+    Args:
+        config: How to fit.
+        model: Where the population lives; the forward model.
+        survey: p(sigma | true flux); the cut that the catalogue has passed.
+        catalog: Flux and error, nanomaggies, [n, band] each, every band measured.
+        centre: Centre of the hyperprior: the prior.
+        key: For the split and the temperature.
+
+    Raises:
+        ValueError: There are too few galaxies, or they are all the same.
+    """
+    flux, sigma = catalog
+    if len(flux) < MIN_GALAXIES:
+        raise ValueError(
+            f"a population needs at least {MIN_GALAXIES} galaxies with every band; got {len(flux)}."
+        )
+    key_split, key_noise = jax.random.split(key)
+    view = make_view(flux, sigma, colours=config.colours)
+    rows = np.asarray(jax.random.permutation(key_split, len(flux)))
+    out = min(int(HELD_OUT_SHARE * len(flux)), MAX_HELD_OUT)
+    points = np.asarray(view(jnp.asarray(flux, dtype=float)))[rows]
+    temperature = distance_noise(config.distance, points[out:], NOISE_SAMPLE, key=key_noise)
+    problem = Problem(
+        space=model[0],
+        tables=model[1],
+        noise=survey[0],
+        selection=survey[1],
+        view=view,
+        observed=jnp.asarray(points[out:]),
+        reference=centre,
+        distance=config.distance,
+        temperature=jnp.asarray(max(temperature, 1e-8), dtype=float),
+        annealing=config.annealing,
+        progress=jnp.ones(()),
+        kl_weight=config.kl_weight,
+        batch=config.batch,
+        steps=config.steps,
+    )
+    return Setup(problem, jnp.asarray(points[:out]))
+
+
+def member_problem(problem: Problem, *, key: Array) -> Problem:
+    """A member's own: a bootstrap of the catalogue, and a reference from the hyperprior."""
+    key_rows, key_reference = jax.random.split(key)
+    number = problem.observed.shape[0]
+    rows = jax.random.randint(key_rows, (number,), 0, number)
+    reference = draw_reference(problem.reference, key=key_reference)
+    return eqx.tree_at(
+        lambda p: (p.observed, p.reference), problem, (problem.observed[rows], reference)
+    )
+
+
+@eqx.filter_jit
+def validate(
+    population: AbstractPopulation, problem: Problem, held_out: Float[Array, "m k"], key: Array
+) -> tuple[Float[Array, ""], Parts]:
+    """The objective on held-out galaxies, nothing annealed, and its parts."""
+    parts = objective_parts(population, problem, held_out, key)
+    return problem.value(parts), parts
+
+
+def has_stopped(losses: list[float], patience: int) -> bool:
+    """True when the last `patience` validations have brought nothing better."""
+    return len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience])
+
+
+@eqx.filter_jit
+def draw_galaxies(
+    population: AbstractPopulation,
+    problem: Problem,
+    tables: DerivedTables,
+    number: int,
+    key: Array,
+) -> dict[str, Array]:
+    """Galaxies of a population: parameters, derived properties, `redshift`, `selected_weight`.
+
+    The weight is the probability of passing the survey's cut, over its mean: with it they are the
+    population as observed, without it the population itself.
+    """
+    key_draw, key_record = jax.random.split(key)
+    x, _ = population.sample_and_log_prob(number, key=key_draw)
+    theta = problem.space.theta(x)
+    flux = photometry(problem.tables, theta)
+    made = record(flux, problem.noise, problem.selection, key=key_record)
+    weight = made.pass_probability / jnp.maximum(jnp.mean(made.pass_probability), 1e-30)
+    return theta | derived(tables, theta) | {"selected_weight": weight}
+
+
+@eqx.filter_jit
+def draw_photometry(
+    population: AbstractPopulation, problem: Problem, number: int, key: Array
+) -> tuple[Float[Array, "n k"], Float[Array, " n"]]:
+    """Synthetic galaxies in the problem's view, and the weight with which each is observed."""
+    key_draw, key_record = jax.random.split(key)
+    x, _ = population.sample_and_log_prob(number, key=key_draw)
+    flux = photometry(problem.tables, problem.space.theta(x))
+    made = record(flux, problem.noise, problem.selection, key=key_record)
+    return problem.view(made.flux), made.pass_probability / jnp.sum(made.pass_probability)
+
+
+def unreached_share(observed: np.ndarray, synthetic: np.ndarray, weight: np.ndarray) -> float:
+    """Share of observed galaxies with no synthetic one near: what the model can not make.
+
+    Near is within three times the distance that 99 % of the observed galaxies keep from their
+    nearest fellow in a sample as large as the synthetic one's effective size.
+
+    Args:
+        observed: In the view, [n, k].
+        synthetic: In the view, [m, k].
+        weight: Of the synthetic galaxies, sums to 1; those below a hundredth of the mean are left
+            out.
+    """
+    from scipy.spatial import cKDTree
+
+    made = synthetic[weight > 0.01 / len(weight)]
+    if len(made) == 0:
+        return 1.0
+    half = len(observed) // 2
+    among = cKDTree(observed[:half]).query(observed[half:])[0]
+    scale = (half / max(len(made), half)) ** (1 / observed.shape[1])
+    near = 3 * scale * np.quantile(among, 0.99)
+    return float(np.mean(cKDTree(made).query(observed)[0] > near))

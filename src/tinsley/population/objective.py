@@ -1,0 +1,161 @@
+"""What a population is fitted by. Read this first.
+
+Draw from the population, make the galaxies' photometry, add noise, keep what the survey keeps, and
+compare with the catalogue:
+
+    loss = distance(synthetic, observed) / temperature + KL(population || reference)
+
+The first term alone does not fix a population: many make the same photometry. The second picks, of
+all that explain the data, the one that commits itself least beyond a reference population. The
+temperature is the distance that sampling noise makes between a population and the catalogue.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tinsley.density.train import AbstractAnnealed
+from tinsley.observe.noise import AbstractNoise
+from tinsley.observe.photometry import BandTables, photometry
+from tinsley.population.density import AbstractPopulation
+from tinsley.population.distance import AbstractDistance
+from tinsley.population.reference import Reference
+from tinsley.population.space import PopulationSpace
+from tinsley.population.synthetic import Selection, View, record
+
+
+class Annealing(eqx.Module):
+    """What changes as a training goes; `progress` runs from 0 to 1, where nothing is left of it.
+
+    Attributes:
+        noise_extra: R0 in R = 1 + R0 exp(-noise_rate progress); errors are divided by R, so that
+            noise comes in as the training goes (PopSED's section 2.5: 30 and 12).
+        noise_rate: tau.
+        heat: The temperature is multiplied by 1 + heat exp(-heat_rate progress), so that the
+            population leaves its reference no faster than the data make it.
+        heat_rate: Its rate.
+    """
+
+    noise_extra: float = eqx.field(static=True, default=30.0)
+    noise_rate: float = eqx.field(static=True, default=12.0)
+    heat: float = eqx.field(static=True, default=100.0)
+    heat_rate: float = eqx.field(static=True, default=12.0)
+
+    def noise_share(self, progress: Array | float) -> Array:
+        """What errors are multiplied by, 1 / R."""
+        return 1.0 / (1.0 + self.noise_extra * _fading(self.noise_rate, progress))
+
+    def heating(self, progress: Array | float) -> Array:
+        """What the temperature is multiplied by."""
+        return 1.0 + self.heat * _fading(self.heat_rate, progress)
+
+
+def _fading(rate: float, progress: Array | float) -> Array:
+    """exp(-rate progress), and nothing at the end."""
+    progress = jnp.asarray(progress)
+    return jnp.where(progress < 1, jnp.exp(-rate * progress), 0.0)
+
+
+class Problem(AbstractAnnealed):
+    """Everything that a loss needs beside the population.
+
+    Attributes:
+        space: Where the population lives.
+        tables: Forward model.
+        noise: Errors given the true flux.
+        selection: What the survey keeps.
+        view: Where photometry is compared.
+        observed: The catalogue in that view, [n, k].
+        reference: What the population is believed to be.
+        distance: Between synthetic and observed.
+        temperature: Distance that sampling noise makes.
+        annealing: What changes on the way.
+        progress: Share of the training that is done; at 1 nothing is annealed any more.
+        kl_weight: Of the second term; 1, or 0 for the paper's objective.
+        batch: Galaxies of either kind a step.
+        steps: Of the training.
+    """
+
+    space: PopulationSpace
+    tables: BandTables
+    noise: AbstractNoise
+    selection: Selection
+    view: View
+    observed: Float[Array, "n k"]
+    reference: Reference
+    distance: AbstractDistance
+    temperature: Float[Array, ""]
+    annealing: Annealing
+    progress: Float[Array, ""]
+    kl_weight: float = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def at(self, step: Int[Array, ""]) -> Problem:
+        return dataclasses.replace(self, progress=step / self.steps)
+
+    def value(self, parts: Parts) -> Float[Array, ""]:
+        """The objective from its two terms."""
+        heat = self.annealing.heating(self.progress)
+        return parts.distance / (self.temperature * heat) + self.kl_weight * parts.kl
+
+
+class Parts(NamedTuple):
+    """The objective's two terms, and how many galaxies really take part.
+
+    Attributes:
+        distance: Between the photometries, not divided.
+        kl: Nats from the reference.
+        ess: Effective number of synthetic galaxies after selection.
+    """
+
+    distance: Array
+    kl: Array
+    ess: Array
+
+
+def population_loss(
+    population: AbstractPopulation, problem: Problem, key: Array
+) -> Float[Array, ""]:
+    """The objective on a random batch of the catalogue, as far as the training has gone."""
+    key_rows, key_parts = jax.random.split(key)
+    rows = jax.random.randint(key_rows, (problem.batch,), 0, problem.observed.shape[0])
+    return problem.value(objective_parts(population, problem, problem.observed[rows], key_parts))
+
+
+def objective_parts(
+    population: AbstractPopulation, problem: Problem, observed: Float[Array, "m k"], key: Array
+) -> Parts:
+    """Distance from some observed galaxies, and KL divergence from the reference.
+
+    Args:
+        population: The density.
+        problem: All else.
+        observed: In the problem's view; as many galaxies are drawn.
+        key: Random key.
+    """
+    key_draw, key_record, key_distance = jax.random.split(key, 3)
+    x, log_density = population.sample_and_log_prob(observed.shape[0], key=key_draw)
+    kl = jnp.mean(log_density - problem.reference.log_prob(x))
+    made = record(
+        photometry(problem.tables, problem.space.theta(x)),
+        problem.noise,
+        problem.selection,
+        key=key_record,
+        noise_share=problem.annealing.noise_share(problem.progress),
+    )
+    weight = made.pass_probability / jnp.maximum(jnp.sum(made.pass_probability), 1e-30)
+    distance = problem.distance(
+        problem.view(made.flux),
+        observed,
+        weight if problem.selection.selects else None,
+        key=key_distance,
+        progress=problem.progress,
+    )
+    return Parts(distance, kl, 1.0 / jnp.maximum(jnp.sum(weight**2), 1e-30))

@@ -1,0 +1,160 @@
+"""Synthetic catalogues: a population as a survey would record it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array, Float
+
+from tinsley.observe.noise import AbstractNoise
+from tinsley.observe.survey import AB_ZEROPOINT_MAG, FLUX_PER_MAG
+
+_TINY = 1e-30
+_DEEP = 10.0
+"""Errors below the cut from where on the probability of passing, 1e-23, falls no more."""
+_NO_LIMIT_NMGY = -1e9
+_FAR = 4.0
+"""Standard deviations from where on distances count as their logarithm: a few failed measurements
+must not outweigh the catalogue."""
+
+
+class Selection(eqx.Module):
+    """A cut on noisy photometry: a galaxy is in when every band is bright enough.
+
+    Attributes:
+        flux_min: Least flux, nanomaggies, -inf where there is none, [band].
+        snr_min: Least flux over error in every band; -inf where there is none.
+    """
+
+    flux_min: tuple[float, ...] = eqx.field(static=True)
+    snr_min: float = eqx.field(static=True, default=-np.inf)
+
+    @property
+    def selects(self) -> bool:
+        """False where every galaxy is in."""
+        return bool(np.isfinite(self.flux_min).any() or np.isfinite(self.snr_min))
+
+    def passes(self, flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+        """True where an observed galaxy is in, [n]."""
+        limit = np.maximum(np.asarray(self.flux_min), self.snr_min * sigma)
+        return np.all(flux > limit, axis=-1)
+
+
+class Recorded(NamedTuple):
+    """Synthetic galaxies that passed.
+
+    Attributes:
+        flux: Noisy flux, nanomaggies, [n, band].
+        sigma: Its error, [n, band].
+        pass_probability: Of a galaxy of this true flux and error, [n].
+    """
+
+    flux: Array
+    sigma: Array
+    pass_probability: Array
+
+
+def record(
+    flux_true: Float[Array, "n band"],
+    noise: AbstractNoise,
+    selection: Selection,
+    *,
+    key: Array,
+    noise_share: Array | float = 1.0,
+) -> Recorded:
+    """Observe galaxies with noise such that each passes, and say how probable that was.
+
+    A galaxy that passes has noise from the part of the Gaussian above the cut; the galaxies that do
+    are weighted by the probability. Both together, not the weight alone, give the distribution of
+    those that pass (tests/test_synthetic.py).
+
+    Args:
+        flux_true: Nanomaggies.
+        noise: p(sigma | true flux).
+        selection: The cut.
+        key: Random key.
+        noise_share: The errors are multiplied by it, for annealing.
+    """
+    key_sigma, key_noise = jax.random.split(key)
+    sigma = noise.sample_sigma(flux_true, key=key_sigma) * noise_share
+    if not selection.selects:
+        flux = flux_true + sigma * jax.random.normal(key_noise, flux_true.shape)
+        return Recorded(flux, sigma, jnp.ones(flux.shape[0]))
+    above = ndtr(jnp.clip((flux_true - _limit(selection, sigma)) / sigma, -_DEEP, _DEEP))
+    level = jax.random.uniform(key_noise, sigma.shape, minval=_TINY)
+    flux = flux_true - sigma * ndtri(jnp.maximum(level * above, _TINY))
+    return Recorded(flux, sigma, jnp.prod(above, axis=-1))
+
+
+def _limit(selection: Selection, sigma: Array) -> Array:
+    """Least flux of each band, finite, so that slopes are."""
+    limit = jnp.maximum(jnp.asarray(selection.flux_min), _NO_LIMIT_NMGY)
+    if np.isfinite(selection.snr_min):
+        limit = jnp.maximum(limit, selection.snr_min * sigma)
+    return limit
+
+
+class View(eqx.Module):
+    """The space in which synthetic and observed photometry are compared.
+
+    asinh magnitudes (Lupton et al. 1999), which negative fluxes have too, each band softened at its
+    own typical error; standardised by the catalogue. With `colours` the magnitude of the reference
+    band and the differences between neighbouring bands take the place of all magnitudes: these are
+    so alike that most directions would look at brightness alone.
+
+    Attributes:
+        softening: Nanomaggies, [band].
+        centre: Median of each column, mag.
+        scale: Half of the range from 16 to 84 % of each column, mag.
+        colours: Whether columns are one magnitude and the colours.
+    """
+
+    softening: Array
+    centre: Array
+    scale: Array
+    colours: bool = eqx.field(static=True)
+
+    def __call__(self, flux: Float[Array, "n band"]) -> Float[Array, "n k"]:
+        """Columns of each galaxy, standardised."""
+        columns = (_columns(flux, self.softening, self.colours) - self.centre) / self.scale
+        return _FAR * jnp.arcsinh(columns / _FAR)
+
+
+def asinh_magnitude(flux: Array, softening: Array) -> Array:
+    """AB magnitude -2.5 / ln 10 (asinh(f / 2b) + ln b) of nanomaggies, finite for any flux."""
+    asinh = jnp.arcsinh(flux / (2 * softening)) + jnp.log(softening)
+    return AB_ZEROPOINT_MAG - asinh / FLUX_PER_MAG
+
+
+def make_view(flux: np.ndarray, sigma: np.ndarray, *, colours: bool = True) -> View:
+    """The view that a catalogue is standardised in.
+
+    Args:
+        flux: Observed, nanomaggies, [n, band].
+        sigma: Errors, nanomaggies, [n, band].
+        colours: See `View`.
+
+    Raises:
+        ValueError: A column does not vary: its galaxies are all the same.
+    """
+    softening = jnp.asarray(np.quantile(sigma, 0.1, axis=0), dtype=float)
+    columns = np.asarray(_columns(jnp.asarray(flux, dtype=float), softening, colours))
+    low, centre, high = np.quantile(columns, (0.16, 0.5, 0.84), axis=0)
+    if not (high - low > 1e-4).all():
+        raise ValueError("the galaxies' photometry does not vary; expected galaxies that differ.")
+    return View(softening, jnp.asarray(centre), jnp.asarray((high - low) / 2), colours)
+
+
+def _columns(flux: Array, softening: Array, colours: bool) -> Array:  # noqa: FBT001
+    magnitude = asinh_magnitude(flux, softening)
+    if not colours:
+        return magnitude
+    reference = magnitude.shape[-1] // 2
+    return jnp.concatenate(
+        [magnitude[..., reference : reference + 1], -jnp.diff(magnitude, axis=-1)], axis=-1
+    )
