@@ -12,6 +12,7 @@ from tinsley.cli.console import console
 from tinsley.cli.demo import demo
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
+from tinsley.cli.population import population
 from tinsley.cli.simulate import simulate
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(infer)
 app.command()(check)
 app.command()(demo)
 app.command()(photometry)
+app.command()(population)
 app.command()(simulate)
 app.add_typer(train.app, name="train")
 

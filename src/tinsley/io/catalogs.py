@@ -79,19 +79,22 @@ def load_usual_error(survey: Survey) -> SigmaGivenFlux | None:
         raise InputError(f"noise catalogue of survey {survey.name}: {problem}") from problem
 
 
-def open_catalog(path: str | Path, survey: Survey, layout: str | None = None) -> Catalog:
+def open_catalog(
+    path: str | Path, survey: Survey, layout: str | None = None, *, needs_redshift: bool = True
+) -> Catalog:
     """Open a FITS, Parquet or CSV file of galaxies.
 
     Args:
         path: The file; its suffix says of which kind it is.
         survey: Whose photometry it holds.
         layout: Name of one of the survey's layouts; by default the first that fits the columns.
+        needs_redshift: False for photometry alone: redshifts are then neither read nor asked for.
 
     Raises:
         InputError: The file can not be read, is empty, lacks columns, names a galaxy twice, or
             holds magnitudes in the place of fluxes.
     """
-    return Catalog(open_table(path), survey, layout, Path(path))
+    return Catalog(open_table(path), survey, layout, Path(path), needs_redshift=needs_redshift)
 
 
 def read_photometry(table: Any, survey: Survey, layout: str | None = None) -> Photometry:
@@ -117,10 +120,16 @@ class Catalog:
     """
 
     def __init__(
-        self, table: Table, survey: Survey, layout: str | None, path: Path | None = None
+        self,
+        table: Table,
+        survey: Survey,
+        layout: str | None,
+        path: Path | None = None,
+        *,
+        needs_redshift: bool = True,
     ) -> None:
         self._table, self.survey, self.path = table, survey, path
-        self.layout = choose_layout(table, survey, layout)
+        self.layout = choose_layout(table, survey, layout, needs_redshift=needs_redshift)
         self._columns = bind(self.layout, survey, table.columns)
         self.n_rows, self._whole_ids = _scan_ids(table, self._columns)
         self._refuse_magnitudes()
@@ -146,8 +155,11 @@ class Catalog:
             yield chunk
 
     def _photometry(self, piece: Columns, first_row: int) -> Photometry:
-        columns, redshift = self._columns, piece[self._columns.redshift]
-        names = np.arange(first_row, first_row + len(redshift), dtype=np.int64)
+        columns, n_rows = self._columns, _n_rows(piece)
+        redshift = np.full(n_rows, np.nan)
+        if columns.redshift is not None:
+            redshift = piece[columns.redshift]
+        names = np.arange(first_row, first_row + n_rows, dtype=np.int64)
         if columns.object_id is not None:
             names = piece[columns.object_id]
             names = names.astype(np.int64) if self._whole_ids else names
@@ -155,7 +167,8 @@ class Catalog:
         scale, sound = _scale(piece, columns, self.survey)
         flux, error, plausible = _calibrated(flux, error, scale)
         failed = (~missing & ~(plausible & sound)).any(axis=1) | _is_cut(piece, columns)
-        no_redshift = ~(np.isfinite(redshift) & (redshift > 0))
+        needed = columns.redshift is not None
+        no_redshift = needed & ~(np.isfinite(redshift) & (redshift > 0))
         status = np.select(
             [failed, no_redshift, missing.all(axis=1)],
             [str(Status.BAD_INPUT), str(Status.REDSHIFT_OUT_OF_RANGE), str(Status.TOO_FEW_BANDS)],
@@ -200,7 +213,8 @@ def _scan_ids(table: Table, columns: BoundLayout) -> tuple[int, bool]:
         InputError: There are no rows, or a name occurs twice.
     """
     column = columns.object_id
-    kinds: dict[str, Kind] = {columns.redshift: "real"} if column is None else {column: "name"}
+    some = next(iter(columns.kinds))
+    kinds: dict[str, Kind] = {some: "real"} if column is None else {column: "name"}
     n_rows, whole, words = 0, not table.typed, []
     for piece in table.pieces(kinds, _SCAN_ROWS, 0):
         names = next(iter(piece.values()))
@@ -258,7 +272,7 @@ def _of_size(pieces: Iterator[Columns], size: int) -> Iterator[Columns]:
     n_held = 0
     for piece in pieces:
         held.append(piece)
-        n_held += len(next(iter(piece.values())))
+        n_held += _n_rows(piece)
         if n_held < size:
             continue
         whole = {name: np.concatenate([h[name] for h in held]) for name in piece}
@@ -270,11 +284,15 @@ def _of_size(pieces: Iterator[Columns], size: int) -> Iterator[Columns]:
         yield {name: np.concatenate([h[name] for h in held]) for name in held[0]}
 
 
+def _n_rows(piece: Columns) -> int:
+    return len(next(iter(piece.values())))
+
+
 def _by_band(
     piece: Columns, names: tuple[str | None, ...], index: tuple[int, ...] | None, label: str
 ) -> np.ndarray:
     """Values [n, band]: from a vector column, or one column per band with NaN for absent ones."""
-    n_rows = len(next(iter(piece.values())))
+    n_rows = _n_rows(piece)
     vector = len(names) == 1 and index is not None
     for name in names:
         shape = (n_rows,) if name is None else piece[name].shape
@@ -291,7 +309,7 @@ def _by_band(
 
 def _scale(piece: Columns, columns: BoundLayout, survey: Survey) -> tuple[np.ndarray, np.ndarray]:
     """Factor [n, band] from the table's fluxes to AB nanomaggies, and where it can be trusted."""
-    n_rows = len(piece[columns.redshift])
+    n_rows = _n_rows(piece)
     extinction = np.zeros((n_rows, len(survey.bands)))
     if columns.extinction:
         extinction = _by_band(piece, columns.extinction, columns.layout.index, "extinction")
@@ -321,7 +339,7 @@ def _calibrated(
 
 def _is_cut(piece: Columns, columns: BoundLayout) -> np.ndarray:
     """True where a row fails a quality cut that its table has the column for, [n]."""
-    cut = np.zeros(len(piece[columns.redshift]), dtype=bool)
+    cut = np.zeros(_n_rows(piece), dtype=bool)
     for name, quality in zip(columns.flags, columns.layout.quality, strict=True):
         if name is not None:
             cut |= quality.fails(piece[name]).reshape(len(cut), -1).any(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,13 @@ from tinsley.observe.survey import Layout, Survey
 
 @dataclass(frozen=True)
 class BoundLayout:
-    """The table's columns that a layout stands for; a band's is None where it has none."""
+    """The table's columns that a layout stands for; a band's is None where it has none.
+
+    The redshift's is None where redshifts are not to be read.
+    """
 
     object_id: str | None
-    redshift: str
+    redshift: str | None
     flux: tuple[str | None, ...]
     error: tuple[str | None, ...]
     extinction: tuple[str | None, ...]
@@ -32,8 +36,13 @@ class BoundLayout:
         return kinds | {name: "flags" for name in self.flags if name is not None}
 
 
-def choose_layout(table: Table, survey: Survey, name: str | None) -> Layout:
+def choose_layout(
+    table: Table, survey: Survey, name: str | None, *, needs_redshift: bool = True
+) -> Layout:
     """The first layout, of those with that name, whose columns are all there.
+
+    Without `needs_redshift` it comes without a column of redshifts, whether the table has one or
+    not.
 
     Raises:
         InputError: There is no layout of that name, or none whose columns the table has.
@@ -44,6 +53,8 @@ def choose_layout(table: Table, survey: Survey, name: str | None) -> Layout:
             f"survey {survey.name!r} has no layout {name!r}; "
             f"expected one of {', '.join(survey.layout_names)}."
         )
+    if not needs_redshift:
+        layouts = [dataclasses.replace(layout, redshift=()) for layout in layouts]
     lacks = [_absent(layout, survey, table.columns) for layout in layouts]
     if [] in lacks:
         return layouts[lacks.index([])]
@@ -78,7 +89,7 @@ def _absent(layout: Layout, survey: Survey, columns: Sequence[str]) -> list[str]
     """Columns without which a table can not be of a layout; a band may be absent as a whole."""
     singles = [layout.object_id, layout.ebv]
     absent = [name for name in singles if name is not None and named(columns, name) is None]
-    if all(named(columns, name) is None for name in layout.redshift):
+    if layout.redshift and all(named(columns, name) is None for name in layout.redshift):
         absent.append(layout.redshift[0])
     groups = _needed(layout, survey)
     # flux and error tell whether a band is there; an extinction column alone does not
@@ -104,7 +115,7 @@ def bind(layout: Layout, survey: Survey, columns: Sequence[str]) -> BoundLayout:
     redshifts = [found for name in layout.redshift if (found := named(columns, name))]
     return BoundLayout(
         object_id=None if layout.object_id is None else named(columns, layout.object_id),
-        redshift=redshifts[0],
+        redshift=redshifts[0] if redshifts else None,
         flux=find(layout.flux),
         error=find(layout.error),
         extinction=find(layout.extinction),

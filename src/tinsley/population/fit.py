@@ -25,6 +25,8 @@ HELD_OUT_SHARE = 0.1
 MAX_HELD_OUT = 8192
 NOISE_SAMPLE = 8192
 """Most galaxies in each half when the temperature is measured."""
+LEAST_PASSING = 0.01
+_OVERSAMPLE = 10
 MIN_GALAXIES = 200
 """Fewer say next to nothing of a population, and their noise can not be fitted."""
 
@@ -129,48 +131,57 @@ def draw_galaxies(
     """Galaxies of a population: parameters, derived properties, `redshift`, `selected_weight`.
 
     The weight is the probability of passing the survey's cut, over its mean: with it they are the
-    population as observed, without it the population itself.
+    population as observed, without it the population itself, as far as it can be known: galaxies
+    that pass with less than 1 % probability are counted as if they did with 1 %. To have them, ten
+    times as many are drawn as observed, and chosen from by one over that probability.
     """
-    key_draw, key_record = jax.random.split(key)
-    x, _ = population.sample_and_log_prob(number, key=key_draw)
+    key_draw, key_record, key_choice = jax.random.split(key, 3)
+    drawn = number * (_OVERSAMPLE if problem.selection.selects else 1)
+    x, _ = population.sample_and_log_prob(drawn, key=key_draw)
     theta = problem.space.theta(x)
+    made = record(
+        photometry(problem.tables, theta), problem.noise, problem.selection, key=key_record
+    )
+    passing = jnp.maximum(made.pass_probability, LEAST_PASSING)
+    if problem.selection.selects:
+        chosen = jax.random.choice(key_choice, drawn, (number,), p=1 / passing)
+        theta = {name: value[chosen] for name, value in theta.items()}
+        passing = passing[chosen]
+    return theta | derived(tables, theta) | {"selected_weight": passing / jnp.mean(passing)}
+
+
+@eqx.filter_jit
+def observed_weight(problem: Problem, theta: dict[str, Array], key: Array) -> Float[Array, " n"]:
+    """With which weight galaxies would be in the survey: 1 on average."""
     flux = photometry(problem.tables, theta)
-    made = record(flux, problem.noise, problem.selection, key=key_record)
-    weight = made.pass_probability / jnp.maximum(jnp.mean(made.pass_probability), 1e-30)
-    return theta | derived(tables, theta) | {"selected_weight": weight}
+    passing = record(flux, problem.noise, problem.selection, key=key).pass_probability
+    return passing / jnp.maximum(jnp.mean(passing), 1e-30)
 
 
 @eqx.filter_jit
 def draw_photometry(
     population: AbstractPopulation, problem: Problem, number: int, key: Array
-) -> tuple[Float[Array, "n k"], Float[Array, " n"]]:
-    """Synthetic galaxies in the problem's view, and the weight with which each is observed."""
+) -> Float[Array, "n k"]:
+    """Synthetic galaxies as observed, in the problem's view."""
     key_draw, key_record = jax.random.split(key)
     x, _ = population.sample_and_log_prob(number, key=key_draw)
     flux = photometry(problem.tables, problem.space.theta(x))
-    made = record(flux, problem.noise, problem.selection, key=key_record)
-    return problem.view(made.flux), made.pass_probability / jnp.sum(made.pass_probability)
+    return problem.view(record(flux, problem.noise, problem.selection, key=key_record).flux)
 
 
-def unreached_share(observed: np.ndarray, synthetic: np.ndarray, weight: np.ndarray) -> float:
+def unreached_share(observed: np.ndarray, synthetic: np.ndarray) -> float:
     """Share of observed galaxies with no synthetic one near: what the model can not make.
 
     Near is within three times the distance that 99 % of the observed galaxies keep from their
-    nearest fellow in a sample as large as the synthetic one's effective size.
+    nearest fellow among half of them. The synthetic galaxies must not be fewer than that half.
 
     Args:
         observed: In the view, [n, k].
         synthetic: In the view, [m, k].
-        weight: Of the synthetic galaxies, sums to 1; those below a hundredth of the mean are left
-            out.
     """
     from scipy.spatial import cKDTree
 
-    made = synthetic[weight > 0.01 / len(weight)]
-    if len(made) == 0:
-        return 1.0
     half = len(observed) // 2
     among = cKDTree(observed[:half]).query(observed[half:])[0]
-    scale = (half / max(len(made), half)) ** (1 / observed.shape[1])
-    near = 3 * scale * np.quantile(among, 0.99)
-    return float(np.mean(cKDTree(made).query(observed)[0] > near))
+    near = 3 * np.quantile(among, 0.99)
+    return float(np.mean(cKDTree(synthetic).query(observed)[0] > near))

@@ -8,6 +8,11 @@ compare with the catalogue:
 The first term alone does not fix a population: many make the same photometry. The second picks, of
 all that explain the data, the one that commits itself least beyond a reference population. The
 temperature is the distance that sampling noise makes between a population and the catalogue.
+
+What is fitted is the population as observed, whose draws have all passed the survey's cut: few of
+the galaxies that exist do, and to draw those that do not would be a waste. Its reference is the
+reference of all galaxies times the probability of passing. `tinsley.population.fit.draw_galaxies`
+undoes the selection.
 """
 
 from __future__ import annotations
@@ -28,6 +33,9 @@ from tinsley.population.distance import AbstractDistance
 from tinsley.population.reference import Reference
 from tinsley.population.space import PopulationSpace
 from tinsley.population.synthetic import Selection, View, record
+
+INVISIBLE = 1e-6
+"""What is added to the probability of passing, so that its logarithm, and slope, are finite."""
 
 
 class Annealing(eqx.Module):
@@ -107,17 +115,15 @@ class Problem(AbstractAnnealed):
 
 
 class Parts(NamedTuple):
-    """The objective's two terms, and how many galaxies really take part.
+    """The objective's two terms.
 
     Attributes:
         distance: Between the photometries, not divided.
-        kl: Nats from the reference.
-        ess: Effective number of synthetic galaxies after selection.
+        kl: Nats from the reference; with a selection, less an unknown constant.
     """
 
     distance: Array
     kl: Array
-    ess: Array
 
 
 def population_loss(
@@ -142,7 +148,6 @@ def objective_parts(
     """
     key_draw, key_record, key_distance = jax.random.split(key, 3)
     x, log_density = population.sample_and_log_prob(observed.shape[0], key=key_draw)
-    kl = jnp.mean(log_density - problem.reference.log_prob(x))
     made = record(
         photometry(problem.tables, problem.space.theta(x)),
         problem.noise,
@@ -150,12 +155,8 @@ def objective_parts(
         key=key_record,
         noise_share=problem.annealing.noise_share(problem.progress),
     )
-    weight = made.pass_probability / jnp.maximum(jnp.sum(made.pass_probability), 1e-30)
+    log_passing = jnp.log(made.pass_probability + INVISIBLE)
     distance = problem.distance(
-        problem.view(made.flux),
-        observed,
-        weight if problem.selection.selects else None,
-        key=key_distance,
-        progress=problem.progress,
+        problem.view(made.flux), observed, None, key=key_distance, progress=problem.progress
     )
-    return Parts(distance, kl, 1.0 / jnp.maximum(jnp.sum(weight**2), 1e-30))
+    return Parts(distance, jnp.mean(log_density - problem.reference.log_prob(x) - log_passing))

@@ -18,6 +18,8 @@ _TINY = 1e-30
 _DEEP = 10.0
 """Errors below the cut from where on the probability of passing, 1e-23, falls no more."""
 _NO_LIMIT_NMGY = -1e9
+_CANDIDATES = 4
+"""Errors to choose from for each galaxy near a cut: large ones pass more easily than small ones."""
 _FAR = 4.0
 """Standard deviations from where on distances count as their logarithm: a few failed measurements
 must not outweigh the catalogue."""
@@ -69,9 +71,9 @@ def record(
 ) -> Recorded:
     """Observe galaxies with noise such that each passes, and say how probable that was.
 
-    A galaxy that passes has noise from the part of the Gaussian above the cut; the galaxies that do
-    are weighted by the probability. Both together, not the weight alone, give the distribution of
-    those that pass (tests/test_synthetic.py).
+    A galaxy that passes has an error, and noise, from the part of their distributions that leads
+    above the cut; the galaxies that pass are weighted by the probability. Both together, not the
+    weight alone, give the distribution of those that pass (tests/test_synthetic.py).
 
     Args:
         flux_true: Nanomaggies.
@@ -80,15 +82,21 @@ def record(
         key: Random key.
         noise_share: The errors are multiplied by it, for annealing.
     """
-    key_sigma, key_noise = jax.random.split(key)
-    sigma = noise.sample_sigma(flux_true, key=key_sigma) * noise_share
+    key_sigma, key_noise, key_choice = jax.random.split(key, 3)
     if not selection.selects:
+        sigma = noise.sample_sigma(flux_true, key=key_sigma) * noise_share
         flux = flux_true + sigma * jax.random.normal(key_noise, flux_true.shape)
         return Recorded(flux, sigma, jnp.ones(flux.shape[0]))
+    several = jnp.broadcast_to(flux_true, (_CANDIDATES, *flux_true.shape))
+    sigma = noise.sample_sigma(several, key=key_sigma) * noise_share
     above = ndtr(jnp.clip((flux_true - _limit(selection, sigma)) / sigma, -_DEEP, _DEEP))
+    passing = jnp.prod(above, axis=-1)
+    log_passing = jnp.log(jnp.maximum(jax.lax.stop_gradient(passing), _TINY))
+    chosen = jax.random.categorical(key_choice, log_passing, axis=0)[None, :, None]
+    sigma, above = (jnp.take_along_axis(a, chosen, axis=0)[0] for a in (sigma, above))
     level = jax.random.uniform(key_noise, sigma.shape, minval=_TINY)
     flux = flux_true - sigma * ndtri(jnp.maximum(level * above, _TINY))
-    return Recorded(flux, sigma, jnp.prod(above, axis=-1))
+    return Recorded(flux, sigma, jnp.mean(passing, axis=0))
 
 
 def _limit(selection: Selection, sigma: Array) -> Array:
@@ -157,4 +165,40 @@ def _columns(flux: Array, softening: Array, colours: bool) -> Array:  # noqa: FB
     reference = magnitude.shape[-1] // 2
     return jnp.concatenate(
         [magnitude[..., reference : reference + 1], -jnp.diff(magnitude, axis=-1)], axis=-1
+    )
+
+
+def parse_selection(words: str, bands: tuple[str, ...]) -> Selection:
+    """A cut from words: "r < 17.77", "snr > 1", or several joined by commas.
+
+    Raises:
+        ValueError: The words are no cut, or name a band that the survey has not.
+    """
+    flux_min, snr_min = [-np.inf] * len(bands), -np.inf
+    for word in (part.strip() for part in words.split(",") if part.strip()):
+        left, sign, right = _parts(word)
+        if left == "snr" and sign == ">" and np.isfinite(right):
+            snr_min = right
+        elif left in bands and sign == "<" and np.isfinite(right):
+            flux_min[bands.index(left)] = float(10 ** (0.4 * (AB_ZEROPOINT_MAG - right)))
+        else:
+            raise ValueError(_expected(word, bands))
+    return Selection(tuple(flux_min), snr_min)
+
+
+def _parts(word: str) -> tuple[str, str, float]:
+    for sign in ("<", ">"):
+        left, found, right = word.partition(sign)
+        if found:
+            try:
+                return left.strip(), sign, float(right)
+            except ValueError:
+                break
+    return "", "", np.nan
+
+
+def _expected(word: str, bands: tuple[str, ...]) -> str:
+    return (
+        f"{word!r} is no cut; expected a band brighter than an AB magnitude, as in "
+        f"'{bands[len(bands) // 2]} < 17.77' (bands: {', '.join(bands)}), or 'snr > 1'."
     )

@@ -1,0 +1,213 @@
+"""`tinsley population`: what galaxies are there, from their photometry alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinsley.cli.console import console
+
+if TYPE_CHECKING:
+    from tinsley.catalog.population import EnsembleSettings, Member
+    from tinsley.population.config import PopulationConfig
+    from tinsley.population.fit import Setup
+
+
+def population(
+    catalog: Annotated[Path, typer.Argument(help="FITS, Parquet or CSV table of galaxies.")],
+    survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
+    out: Annotated[Path, typer.Option(help="Folder of results; a begun run goes on.")] = Path(
+        "population"
+    ),
+    members: Annotated[int, typer.Option(min=1, max=99, help="Populations to fit.")] = 10,
+    distance: Annotated[
+        str | None, typer.Option(help="sliced, sinkhorn or energy [the configuration's].")
+    ] = None,
+    select: Annotated[
+        str, typer.Option(help="The cut that the catalogue has passed: 'r < 17.77', 'snr > 1'.")
+    ] = "",
+    prior: Annotated[
+        str, typer.Option(help="uniform, or a table of galaxies: another run's population.parquet.")
+    ] = "uniform",
+    config: Annotated[str, typer.Option(help="tinsley, popsed (the paper's) or mixture.")] = (
+        "tinsley"
+    ),
+    draws: Annotated[int, typer.Option(min=100, help="Galaxies to draw.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the run.")] = 0,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the table [by its columns].")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps a member [the configuration's].")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=16, help="Galaxies a step [the configuration's].")
+    ] = None,
+    redshift_min: Annotated[float, typer.Option(min=0.003, max=1.9)] = 0.01,
+    redshift_max: Annotated[float, typer.Option(min=0.004, max=2.0)] = 0.6,
+) -> None:
+    """Infer the population behind CATALOG: redshift, mass, star formation, metallicity, dust.
+
+    No redshift is needed, and none is read. Writes population.parquet (galaxies drawn from the
+    population: with the weights `selected_weight` as observed, without them selection undone),
+    members/ (what was trained), manifest.json, and corner.png, in which each marginal stands beside
+    its prior: where they agree, the photometry said nothing.
+    """
+    from tinsley.catalog.population import (
+        EnsembleSettings,
+        describe_ensemble,
+        draw_ensemble,
+        fit_ensemble,
+    )
+    from tinsley.io.models import build_model
+    from tinsley.io.populations import save_population
+
+    chosen = _config(config, distance, steps, batch)
+    redshifts = (redshift_min, redshift_max)
+    setup, derived_tables, head = _setup(
+        (catalog, survey, layout), (select, prior, redshifts), chosen, build_model(), seed
+    )
+    settings = EnsembleSettings(members, draws, seed)
+    used = head["rows"]["used"]
+    console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
+    fitted = _fit(fit_ensemble, setup, chosen, settings, out, head)
+    columns = draw_ensemble(fitted, derived_tables, settings)
+    manifest = head | {"draws": draws, "command": shlex.join(sys.argv)}
+    manifest |= describe_ensemble(fitted, setup, settings)
+    save_population(out, columns, manifest, seed)
+    _save_corner(setup, derived_tables, columns, out)
+    worst = max(member["photometry_ratio"] for member in manifest["members"])
+    console.print(
+        f"[bold]{escape(str(out))}[/]: {len(fitted)} populations; photometry within {worst:.2f} of "
+        f"its sampling noise; {manifest['unreached_share']:.1%} of the galaxies out of reach"
+    )
+
+
+def _config(
+    name: str, distance: str | None, steps: int | None, batch: int | None
+) -> PopulationConfig:
+    from tinsley.errors import InputError
+    from tinsley.population.config import CONFIGS, DISTANCES
+
+    if name not in CONFIGS:
+        raise InputError(f"no configuration {name!r}; expected one of {', '.join(CONFIGS)}.")
+    if distance is not None and distance not in DISTANCES:
+        raise InputError(f"no distance {distance!r}; expected one of {', '.join(DISTANCES)}.")
+    changes: dict[str, Any] = {"steps": steps, "batch": batch}
+    changes["distance"] = None if distance is None else DISTANCES[distance]
+    return dataclasses.replace(
+        CONFIGS[name], **{key: value for key, value in changes.items() if value is not None}
+    )
+
+
+def _setup(
+    source: tuple[Path, str, str | None],
+    beliefs: tuple[str, str, tuple[float, float]],
+    config: PopulationConfig,
+    model: Any,
+    seed: int,
+) -> tuple[Setup, Any, dict[str, Any]]:
+    """Load everything: the set-up, the tables of derived properties, the manifest's head."""
+    import jax
+
+    import tinsley
+    from tinsley.errors import InputError
+    from tinsley.io.catalogs import open_catalog
+    from tinsley.io.models import build_tables, physics_checksums
+    from tinsley.io.populations import read_prior, read_whole_photometry
+    from tinsley.io.surveys import load_survey
+    from tinsley.observe.noise import fit_snr_given_flux
+    from tinsley.parameters import default_space
+    from tinsley.population.fit import make_setup
+    from tinsley.population.space import PopulationSpace
+    from tinsley.population.synthetic import parse_selection
+
+    (path, survey_name, layout), (select, prior, redshifts) = source, beliefs
+    if redshifts[0] >= redshifts[1]:
+        raise InputError(
+            f"expected --redshift-min below --redshift-max; got {redshifts[0]} and {redshifts[1]}."
+        )
+    survey = load_survey(survey_name)
+    table = open_catalog(path, survey, layout, needs_redshift=False)
+    try:
+        selection = parse_selection(select, survey.bands)
+        flux, sigma, rows = read_whole_photometry(table, selection)
+        tables, derived_tables = build_tables(survey.filters, redshifts)
+        space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
+        centre = read_prior(prior, space, model)
+        noise = fit_snr_given_flux(flux, sigma, flux > -float("inf"))
+        key = jax.random.key(seed)
+        setup = make_setup(
+            config, (space, tables), (noise, selection), (flux, sigma), centre, key=key
+        )
+    except InputError:
+        raise
+    except ValueError as problem:
+        raise InputError(f"{path}: {problem}") from problem
+    head = {
+        "version": tinsley.__version__,
+        "survey": survey.name,
+        "layout": table.layout.name,
+        "input_sha256": table.checksum,
+        "rows": rows,
+        "select": select,
+        "prior": prior,
+        "centre": centre.to_dict(),
+        "redshift_range": list(redshifts),
+        "space": space.space.to_dict(),
+        "config": config.to_dict(),
+        "seed": seed,
+    }
+    return setup, derived_tables, head | physics_checksums()
+
+
+def _fit(
+    fit_ensemble: Any,
+    setup: Setup,
+    config: PopulationConfig,
+    settings: EnsembleSettings,
+    out: Path,
+    about: dict[str, Any],
+) -> list[Member]:
+    """Train with a bar for all members together."""
+    with Progress(
+        TextColumn("member {task.fields[member]}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,} steps  loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        total = settings.members * config.steps
+        task = bar.add_task("", total=total, member=0, loss="")
+
+        def on_steps(member: int, step: int, loss: float) -> None:
+            done = member * config.steps + step
+            bar.update(task, completed=done, member=member, loss=f"{loss:.2f}")
+
+        return fit_ensemble(setup, config, settings, out, about, on_steps)
+
+
+def _save_corner(setup: Setup, derived_tables: Any, columns: dict[str, Any], out: Path) -> None:
+    """The corner plot, each marginal beside that of the prior, as the survey would see it."""
+    import jax
+    import numpy as np
+
+    from tinsley.io.results import new_file
+    from tinsley.plot.population import population_corner
+    from tinsley.population.fit import observed_weight
+    from tinsley.sps.derived import derived
+
+    problem, key = setup.problem, jax.random.key(0)
+    theta = problem.space.theta(problem.reference.sample(20_000, key=key))
+    prior = theta | derived(derived_tables, theta)
+    prior["selected_weight"] = observed_weight(problem, theta, key)
+    figure = population_corner(columns, {name: np.asarray(v) for name, v in prior.items()})
+    with new_file(out / "corner.png") as file:
+        figure.savefig(file, format="png")

@@ -1,0 +1,153 @@
+"""`tinsley population`: whole runs, killed runs, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import sys
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tinsley.catalog import population as ensemble
+from tinsley.cli.main import run
+from tinsley.io.catalogs import load_sample_catalog_path
+from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.results import write_parquet
+from tinsley.parameters import default_space
+from tinsley.population import config as configs
+from tinsley.population.density import FLOW, make_population
+from tinsley.sps.derived import DERIVED
+
+SMALL = FLOW | {"layers": 2, "width": 8, "depth": 1, "knots": 4}
+N = 400
+
+
+@pytest.fixture(scope="module")
+def galaxies() -> dict[str, np.ndarray]:
+    """Real galaxies, without their redshifts."""
+    table = pq.read_table(load_sample_catalog_path())
+    names = [name for name in table.column_names if name.startswith(("object", "flux"))]
+    return {name: table[name].to_numpy()[:N] for name in names}
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    return functools.cache(lambda n_dim: make_population(SMALL, n_dim, key=jax.random.key(0)))
+
+
+@pytest.fixture
+def command(monkeypatch, own_cache, tmp_path, galaxies, skeleton):
+    """The real command, with a small network that is compiled once."""
+    small = dataclasses.replace(configs.TINSLEY, density=SMALL, steps=8, batch=32, validations=4)
+    monkeypatch.setitem(configs.CONFIGS, "tinsley", small)
+    monkeypatch.setattr(ensemble, "make_population", lambda config, n_dim, key: skeleton(n_dim))
+    monkeypatch.setattr(ensemble, "_NEIGHBOURS", 500)
+
+    def command(*options, table=None, out="out") -> int:
+        path = tmp_path / "galaxies.parquet"
+        write_parquet(path, galaxies | (table or {}), {})
+        argv = ["tinsley", "population", path, "--out", tmp_path / out, "--members", 2]
+        argv += ["--draws", 301, "--redshift-min", 0.05, "--redshift-max", 0.06, *options]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in argv])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        return stop.value.code or 0
+
+    return command
+
+
+def draws(folder) -> dict[str, np.ndarray]:
+    table = pq.read_table(folder / "population.parquet")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path, monkeypatch):
+    assert command("--select", "r < 17.77") == 0
+    columns, out = draws(tmp_path / "out"), tmp_path / "out"
+    assert set(columns) == {
+        "member", "selected_weight", "redshift", *default_space().names, *DERIVED,
+    }  # fmt: skip
+    assert np.bincount(columns["member"]).tolist() == [151, 150]
+    assert columns["selected_weight"].mean(dtype=float) == pytest.approx(1, rel=1e-4)
+    assert np.all((columns["redshift"] > 0.05) & (columns["redshift"] < 0.06))
+    assert all(np.isfinite(values).all() for values in columns.values())
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["rows"]["rows"] == N
+    assert manifest["rows"]["used"] + manifest["rows"]["below_cut"] == N
+    assert [m["steps"] for m in manifest["members"]] == [8, 8]
+    assert manifest["members"][0]["reference"] != manifest["members"][1]["reference"]
+    assert 0 <= manifest["unreached_share"] <= 1
+    assert (out / "corner.png").read_bytes().startswith(b"\x89PNG")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingFolder, "save", killed_at(6, TrainingFolder.save))
+        assert command("--select", "r < 17.77", out="again") == 130
+    assert not (tmp_path / "again" / "population.parquet").exists()
+    assert command("--select", "r < 17.77", out="again") == 0
+    again = draws(tmp_path / "again")
+    for name, values in columns.items():
+        np.testing.assert_array_equal(values, again[name], err_msg=name)
+
+    assert command("--select", "r < 17.5") == 2  # the same folder, another population
+    assert command("--prior", out / "population.parquet", out="informed") == 0
+    informed = json.loads((tmp_path / "informed" / "manifest.json").read_text())
+    assert informed["centre"]["mean"] != manifest["centre"]["mean"]
+
+
+def test_a_member_that_diverges_begins_anew_more_slowly(command, tmp_path, monkeypatch):
+    real = ensemble.train_block
+
+    def explode(fixed, state, key):
+        state, losses = real(fixed, state, key)
+        fast = fixed[2].rate > 0.5 * configs.TINSLEY.rate
+        return state, losses * np.nan if fast and float(state.step) > 4 else losses
+
+    monkeypatch.setattr(ensemble, "train_block", explode)
+    assert command("--members", 1) == 0
+    (member,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["members"]
+    assert member["restarts"] == 1
+    assert member["rate"] == pytest.approx(0.3 * configs.TINSLEY.rate)
+    monkeypatch.setattr(ensemble, "train_block", lambda *a: (real(*a)[0], np.array([np.nan])))
+    assert command("--members", 1, out="never") == 2
+
+
+REFUSED = [
+    (("--config", "magic"), None, "expected one of tinsley, popsed, mixture"),
+    (("--distance", "far"), None, "expected one of sliced, sinkhorn, energy"),
+    (("--select", "q < 17"), None, "'q < 17' is no cut"),
+    (("--select", "r > 17"), None, "'r > 17' is no cut"),
+    (("--select", "r < bright"), None, "is no cut"),
+    (("--select", "r < 3"), None, "at least 200 galaxies"),
+    (("--prior", "nowhere.parquet"), None, "nowhere.parquet"),
+    (("--redshift-min", 0.5), None, "expected --redshift-min below"),
+    ((), {"flux_g": np.full(N, np.nan), "flux_err_g": np.full(N, np.nan)}, "measured in g"),
+    ((), {f"flux_{b}": np.full(N, 5.0) for b in "ugriz"}
+     | {f"flux_err_{b}": np.full(N, 0.1) for b in "ugriz"}, "does not vary"),
+    ((), {"flux_r": np.full(N, -1e6)}, "no galaxy is measured|at least 200 galaxies"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "table", "message"), REFUSED, ids=lambda v: str(v)[:30])
+def test_bad_input_is_refused_in_a_sentence(options, table, message, command, capsys):
+    assert command(*options, table=table) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said.replace("\n", " ")), said
+    assert "Traceback" not in said
+
+
+def killed_at(number: int, save):
+    """`save`, but for a kill instead of the call of that number."""
+    calls = []
+
+    def wrapped(self, state, history):
+        calls.append(0)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        save(self, state, history)
+
+    return wrapped

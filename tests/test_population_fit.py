@@ -1,0 +1,191 @@
+"""The objective: what it finds where the truth is known, and what it leaves alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tinsley.density.train import start_training, train_block
+from tinsley.observe.noise import SnrGivenFlux
+from tinsley.observe.photometry import photometry
+from tinsley.parameters import MASS, default_space
+from tinsley.population.config import TINSLEY
+from tinsley.population.density import FLOW, make_population
+from tinsley.population.fit import (
+    draw_galaxies,
+    draw_photometry,
+    has_stopped,
+    make_setup,
+    member_problem,
+    unreached_share,
+    validate,
+)
+from tinsley.population.objective import Annealing, population_loss
+from tinsley.population.reference import Reference, uniform_reference
+from tinsley.population.space import PopulationSpace
+from tinsley.population.synthetic import Selection, record
+
+KEY = jax.random.key(4)
+CONFIG = dataclasses.replace(
+    TINSLEY, density=FLOW | {"layers": 3, "width": 24, "depth": 1, "knots": 6},
+    steps=200, batch=512, rate=1e-2,
+)  # fmt: skip
+FREE = Selection((-np.inf,) * 5)
+
+
+def noise() -> SnrGivenFlux:
+    nodes = jnp.asarray([[5.0, 40.0]] * 5)
+    return SnrGivenFlux(nodes, jnp.full((5, 2), np.log10(20.0)), jnp.full((5, 2), 0.05))
+
+
+@pytest.fixture(scope="module")
+def space(small_posterior) -> PopulationSpace:
+    return PopulationSpace(default_space(), small_posterior.cosmology, (0.01, 0.6))
+
+
+@pytest.fixture(scope="module")
+def truth(space) -> Reference:
+    """Redshift and mass narrow, the mass high; all else as in the prior."""
+    mean = jnp.zeros(space.n_dim).at[:2].set(jnp.asarray([-0.5, 0.7]))
+    width = jnp.ones(space.n_dim).at[:2].set(jnp.asarray([0.5, 0.4]))
+    return Reference(mean, jnp.diag(width))
+
+
+def catalog_of(reference, space, tables, number, selection=FREE):
+    flux = photometry(tables, space.theta(reference.sample(number, key=KEY)))
+    made = record(flux, noise(), FREE, key=jax.random.key(6))
+    flux, sigma = np.asarray(made.flux, float), np.asarray(made.sigma, float)
+    kept = selection.passes(flux, sigma)
+    return flux[kept], sigma[kept]
+
+
+@pytest.fixture(scope="module")
+def setup(space, small_posterior, truth):
+    tables = small_posterior.tables
+    catalog = catalog_of(truth, space, tables, 5000)
+    centre = uniform_reference(space.n_dim)
+    return make_setup(CONFIG, (space, tables), (noise(), FREE), catalog, centre, key=KEY)
+
+
+@pytest.fixture(scope="module")
+def fitted(setup, space):
+    schedule = CONFIG.schedule(CONFIG.rate)
+    start = start_training(make_population(CONFIG.density, space.n_dim, key=KEY), schedule)
+    fixed = (setup.problem, population_loss, schedule, CONFIG.steps)
+    return start.average, train_block(fixed, start, KEY)[0].average
+
+
+def ratio(setup, parts) -> float:
+    n_train, n_out = setup.problem.observed.shape[0], len(setup.held_out)
+    return float(parts.distance) * n_out / (2 * float(setup.problem.temperature) * n_train)
+
+
+def test_a_population_is_found_from_its_photometry(setup, fitted, truth):
+    """Photometry to within its sampling noise; redshift and mass, less well, for they trade."""
+    before, after = (validate(p, setup.problem, setup.held_out, KEY)[1] for p in fitted)
+    assert ratio(setup, before) > 50
+    assert ratio(setup, after) < 4
+    x = np.asarray(fitted[1].sample_and_log_prob(4000, key=KEY)[0])
+    exact = np.asarray(truth.mean)
+    assert np.all(np.abs(x.mean(axis=0) - exact)[:2] < 0.35)
+    assert np.all(np.abs(x.mean(axis=0) - exact)[:2] < np.abs(exact[:2]))
+
+
+def test_what_the_photometry_does_not_say_stays_with_the_reference(fitted):
+    """The time of the burst and the slope of the dust, of which these bands know little."""
+    x = np.asarray(fitted[1].sample_and_log_prob(4000, key=KEY)[0])
+    for column in (6, 10):
+        assert abs(np.mean(x[:, column])) < 0.25
+        assert 0.8 < np.std(x[:, column]) < 1.2
+
+
+def test_the_truth_is_at_the_noise_and_the_prior_is_not(setup, truth, space):
+    """The temperature is measured rightly: the true population costs about what noise costs."""
+
+    one = make_population({"kind": "mixture", "components": 1}, space.n_dim, key=KEY)
+    log_width = jnp.diag(jnp.log(jnp.diagonal(truth.factor)))[None]
+    exact = dataclasses.replace(one, mean=truth.mean[None], factor=log_width)
+    parts = validate(exact, setup.problem, setup.held_out, KEY)[1]
+    assert 0.4 < ratio(setup, parts) < 2.5
+    divergence = 0.5 * np.sum(
+        np.diagonal(np.asarray(truth.factor)) ** 2 - 1 + np.asarray(truth.mean) ** 2
+    ) - np.sum(np.log(np.diagonal(np.asarray(truth.factor))))
+    assert float(parts.kl) == pytest.approx(float(divergence), abs=0.15)
+
+
+def test_annealing_ends():
+    annealing = Annealing()
+    assert float(annealing.noise_share(0.0)) == pytest.approx(1 / 31)
+    assert float(annealing.noise_share(1.0)) == 1.0
+    assert float(annealing.heating(0.0)) == pytest.approx(101)
+    assert float(annealing.heating(1.0)) == 1.0
+    shares = [float(annealing.noise_share(p)) for p in np.linspace(0, 1, 9)]
+    assert np.all(np.diff(shares) > 0)
+
+
+def test_a_problem_knows_how_far_the_training_is(setup):
+    assert float(setup.problem.progress) == 1.0
+    assert float(setup.problem.at(jnp.asarray(50)).progress) == pytest.approx(0.25)
+
+
+def test_members_see_other_galaxies_and_believe_other_things(setup):
+    one, other = (member_problem(setup.problem, key=jax.random.key(k)) for k in (0, 1))
+    assert not np.array_equal(one.observed, other.observed)
+    assert not np.allclose(one.reference.mean, other.reference.mean, atol=0.1)
+    known = {row.tobytes() for row in np.asarray(setup.problem.observed)}
+    seen = {row.tobytes() for row in np.asarray(one.observed)}
+    assert seen <= known
+    assert len(seen) / len(known) == pytest.approx(1 - np.exp(-1), abs=0.03)  # a bootstrap's share
+    held = {row.tobytes() for row in np.asarray(setup.held_out)}
+    assert not held & known
+
+
+@pytest.mark.parametrize(
+    ("losses", "stopped"),
+    [([3, 2, 1], False), ([1, 2, 3, 4], True), ([1, 2, 0.5, 3], False), ([1, 2, 3], False)],
+)
+def test_training_stops_when_nothing_gets_better(losses, stopped):
+    assert has_stopped(losses, 3) is stopped
+
+
+# --- the selection undone ---
+
+
+def test_weights_make_the_galaxies_those_observed(setup, small_posterior, space):
+    """Here the density is the prior, as if that had been observed above some flux."""
+    limit = float(np.median(catalog_of(uniform_reference(space.n_dim), space,
+                                       small_posterior.tables, 2000)[0][:, 2]))  # fmt: skip
+    cut = Selection((-np.inf, -np.inf, limit, -np.inf, -np.inf))
+    problem = dataclasses.replace(setup.problem, selection=cut)
+    population = make_population(CONFIG.density, space.n_dim, key=KEY)
+    tables = small_posterior.derived_tables
+    drawn = draw_galaxies(population, problem, tables, 4000, KEY)
+    weight, mass = (np.asarray(drawn[name], float) for name in ("selected_weight", MASS))
+    assert weight.mean() == pytest.approx(1, rel=1e-3)
+    assert np.average(mass, weights=weight) == pytest.approx(9.75, abs=0.15)  # the prior's
+    assert mass.mean() < 9.75 - 0.5  # there are more of what is seldom seen
+    assert weight.max() / weight.min() == pytest.approx(100, rel=0.01)
+    plain = draw_galaxies(population, setup.problem, tables, 500, KEY)
+    np.testing.assert_array_equal(plain["selected_weight"], 1.0)
+    flux_view = draw_photometry(population, problem, 500, KEY)
+    assert np.isfinite(flux_view).all()
+
+
+def test_galaxies_out_of_reach_are_counted():
+    rng = np.random.default_rng(0)
+    made = rng.normal(size=(4000, 3))
+    observed = rng.normal(size=(1000, 3))
+    assert unreached_share(observed, made) < 0.005
+    observed[:100] += 30
+    assert unreached_share(rng.permutation(observed), made) == pytest.approx(0.1, abs=0.01)
+
+
+def test_too_few_galaxies_are_refused(space, small_posterior, truth):
+    tables = small_posterior.tables
+    few = catalog_of(truth, space, tables, 50)
+    with pytest.raises(ValueError, match="at least 200 galaxies with every band; got 50"):
+        make_setup(CONFIG, (space, tables), (noise(), FREE), few, uniform_reference(2), key=KEY)
