@@ -15,9 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinsley.errors import InputError
-from tinsley.io.catalogs import load_sample_catalog_path, open_catalog, read_photometry
+from tinsley.io.catalogs import (
+    Catalog,
+    load_sample_catalog_path,
+    open_catalog,
+    read_photometry,
+)
 from tinsley.io.results import write_csv, write_json, write_parquet, write_table
 from tinsley.io.surveys import load_survey
+from tinsley.io.tables import MemoryTable
 from tinsley.observe.survey import with_redshift_range
 
 SDSS = load_survey("sdss")
@@ -320,6 +326,19 @@ class TestRows:
         assert seen.status.tolist() == ["", "", "redshift_out_of_range", "", "", "", ""]
         np.testing.assert_equal(seen.redshift[2], redshift)
         self.assert_harmless(seen)
+
+    def test_redshift_not_asked_for(self):
+        """Photometry alone: whether there are redshifts, and what they are, changes nothing."""
+        table = native()
+        table["redshift"][2] = NAN
+        without = {name: values for name, values in native().items() if name != "redshift"}
+        for one in (table, without):
+            (seen,) = Catalog(MemoryTable(one), SDSS, None, needs_redshift=False).chunks()
+            assert seen.status.tolist() == [""] * 7
+            assert np.isnan(seen.redshift).all()
+            np.testing.assert_array_equal(seen.flux, read_photometry(native(), SDSS).flux)
+        with pytest.raises(InputError, match="lacks column redshift"):
+            read_photometry(without, SDSS)
 
     def test_no_band_measured(self):
         table = native()

@@ -187,5 +187,5 @@ def test_galaxies_out_of_reach_are_counted():
 def test_too_few_galaxies_are_refused(space, small_posterior, truth):
     tables = small_posterior.tables
     few = catalog_of(truth, space, tables, 50)
-    with pytest.raises(ValueError, match="at least 200 galaxies with every band; got 50"):
+    with pytest.raises(ValueError, match="at least 200 galaxies .* got 50"):
         make_setup(CONFIG, (space, tables), (noise(), FREE), few, uniform_reference(2), key=KEY)

@@ -125,7 +125,7 @@ def _setup(
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import fit_snr_given_flux
     from tinsley.parameters import default_space
-    from tinsley.population.fit import make_setup
+    from tinsley.population.fit import make_setup, require_galaxies
     from tinsley.population.space import PopulationSpace
     from tinsley.population.synthetic import parse_selection
 
@@ -139,6 +139,7 @@ def _setup(
     try:
         selection = parse_selection(select, survey.bands)
         flux, sigma, rows = read_whole_photometry(table, selection)
+        require_galaxies(len(flux))
         tables, derived_tables = build_tables(survey.filters, redshifts)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         centre = read_prior(prior, space, model)

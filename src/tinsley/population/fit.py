@@ -43,6 +43,19 @@ class Setup(NamedTuple):
     held_out: Array
 
 
+def require_galaxies(number: int) -> None:
+    """Refuse a catalogue that is too short.
+
+    Raises:
+        ValueError: It is.
+    """
+    if number < MIN_GALAXIES:
+        raise ValueError(
+            f"a population needs at least {MIN_GALAXIES} galaxies that have every band and pass "
+            f"the cut; got {number}."
+        )
+
+
 def make_setup(
     config: PopulationConfig,
     model: tuple[PopulationSpace, BandTables],
@@ -66,10 +79,7 @@ def make_setup(
         ValueError: There are too few galaxies, or they are all the same.
     """
     flux, sigma = catalog
-    if len(flux) < MIN_GALAXIES:
-        raise ValueError(
-            f"a population needs at least {MIN_GALAXIES} galaxies with every band; got {len(flux)}."
-        )
+    require_galaxies(len(flux))
     key_split, key_noise = jax.random.split(key)
     view = make_view(flux, sigma, colours=config.colours)
     rows = np.asarray(jax.random.permutation(key_split, len(flux)))
