@@ -22,7 +22,13 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from tinsley.catalog.closeup import close_up, resample
-from tinsley.catalog.run import STATISTICS, RunSettings, infer_rows, refuse_other_bands
+from tinsley.catalog.run import (
+    STATISTICS,
+    RunSettings,
+    infer_rows,
+    refuse_free_redshifts,
+    refuse_other_bands,
+)
 from tinsley.errors import InputError
 from tinsley.io import models
 from tinsley.io.catalogs import load_usual_error, read_photometry
@@ -31,7 +37,7 @@ from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.survey import Photometry, Survey
 from tinsley.plot.galaxy import CORNER, corner_plot, sed
-from tinsley.status import HAS_POSTERIOR, Refine
+from tinsley.status import HAS_POSTERIOR, Redshift, Refine
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -100,9 +106,10 @@ class Posterior:
             flux: Either AB fluxes corrected for Galactic extinction, [galaxy, band] or [band], NaN
                 where not measured: nanomaggies, or an astropy Quantity of flux density. Or a whole
                 table (astropy Table, data frame, dictionary of columns) in one of the survey's
-                layouts; then nothing else but draws and seed.
+                layouts; then without `flux_err`.
             flux_err: Standard deviations, as `flux`, without the survey's error floor (added here).
-            redshift: [galaxy] or one number for all.
+            redshift: [galaxy] or one number for all; or "free", with arrays or a table, where it is
+                not known: then it is inferred with all else, and is among the draws.
             object_id: Names, integers or strings; 0, 1, ... if None. A galaxy's random numbers
                 follow from its name and the seed alone.
             draws: Draws a galaxy.
@@ -122,12 +129,17 @@ class Posterior:
             )
         if refine not in set(Refine):
             raise InputError(f"expected refine to be never, auto or all; got {refine!r}.")
-        if flux_err is None and redshift is None:
-            photometry = read_photometry(flux, self.survey)
+        free = isinstance(redshift, str) and redshift == Redshift.FREE
+        known = Redshift.FREE if free else Redshift.GIVEN
+        refuse_free_redshifts(self.loaded, known)
+        if flux_err is None and (redshift is None or free):
+            photometry = read_photometry(flux, self.survey, needs_redshift=not free)
         else:
-            columns = _columns(self.bands, flux, flux_err, redshift, object_id)
-            photometry = read_photometry(columns, self.survey, "native")
-        settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine))
+            columns = _columns(self.bands, flux, flux_err, object_id)
+            if not free:
+                columns["redshift"] = _redshifts(redshift, len(columns["object_id"]))
+            photometry = read_photometry(columns, self.survey, "native", needs_redshift=not free)
+        settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine), redshift=known)
         key = jax.random.key(seed)
         rows, drawn = infer_rows(self.loaded, photometry, self._usual_error, settings, key)
         return _result(self, photometry, rows, drawn, draws)
@@ -199,7 +211,7 @@ class Result:
         self._refuse_empty(galaxy)
         loaded, rows = self.posterior.loaded, self.photometry
         theta = {name: np.asarray(v[galaxy], float) for name, v in self.draws.items()}
-        theta["redshift"] = np.full(self.weight.shape[1], float(rows.redshift[galaxy]))
+        theta.setdefault("redshift", np.full(self.weight.shape[1], rows.redshift[galaxy]))
         close = close_up(loaded, models.build_model(), theta, self.weight[galaxy])
         there = rows.mask[galaxy]
         flux, sigma = (np.where(there, x[galaxy], np.nan) for x in (rows.flux, rows.sigma))
@@ -233,15 +245,16 @@ class Result:
             raise InputError(f"galaxy {galaxy} has no posterior: its status is {status}.")
 
     def _title(self, galaxy: int) -> str:
-        name, redshift = self.photometry.object_id[galaxy], self.photometry.redshift[galaxy]
+        name = self.photometry.object_id[galaxy]
+        redshift = self.table.get("redshift_q50", self.photometry.redshift)[galaxy]
         return f"galaxy {name}, z = {redshift:.3f}, {self.status[galaxy]}"
 
 
 def _columns(
-    bands: tuple[str, ...], flux: Any, flux_err: Any, redshift: Any, object_id: Any
+    bands: tuple[str, ...], flux: Any, flux_err: Any, object_id: Any
 ) -> dict[str, np.ndarray]:
-    """Arrays as a table in the layout `native`."""
-    if flux_err is None or redshift is None:
+    """Arrays as a table in the layout `native`, but for the redshift."""
+    if flux_err is None:
         raise InputError("expected flux, flux_err and redshift, or one table in the place of all.")
     flux, error = (np.atleast_2d(_nanomaggies(value)) for value in (flux, flux_err))
     shape = (len(flux), len(bands))
@@ -251,16 +264,25 @@ def _columns(
             f"{' '.join(bands)}; got {flux.shape} and {error.shape}."
         )
     names = np.arange(shape[0]) if object_id is None else np.atleast_1d(object_id)
-    redshift = np.atleast_1d(np.asarray(redshift, float))
-    if redshift.shape == (1,):
-        redshift = np.repeat(redshift, shape[0])
-    for label, values in (("redshift", redshift), ("object_id", names)):
-        if values.shape != (shape[0],):
-            raise InputError(f"expected {shape[0]} values of {label}; got {values.shape}.")
-    columns = {"object_id": names, "redshift": redshift}
+    if names.shape != (shape[0],):
+        raise InputError(f"expected {shape[0]} values of object_id; got {names.shape}.")
+    columns = {"object_id": names}
     for k, band in enumerate(bands):
         columns |= {f"flux_{band}": flux[:, k], f"flux_err_{band}": error[:, k]}
     return columns
+
+
+def _redshifts(value: Any, number: int) -> np.ndarray:
+    try:
+        redshift = np.atleast_1d(np.asarray(value, float))
+    except (TypeError, ValueError) as problem:
+        raise InputError(f'expected redshifts, or "free"; got {value!r}.') from problem
+    if value is None or redshift.shape not in ((1,), (number,)):
+        raise InputError(
+            f'expected {number} values of redshift, one for all, or "free"; got '
+            f"{'none' if value is None else redshift.shape}."
+        )
+    return np.broadcast_to(redshift, (number,)).copy()
 
 
 def _nanomaggies(value: Any) -> np.ndarray:

@@ -43,5 +43,14 @@ class Refine(StrEnum):
     ALL = "all"
 
 
+class Redshift(StrEnum):
+    """What is known of the redshifts."""
+
+    GIVEN = "given"
+    """The catalogue's are right."""
+    FREE = "free"
+    """Nothing: they are inferred with all else."""
+
+
 HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)
 """The statuses whose rows carry a posterior."""

@@ -16,14 +16,18 @@ from jaxtyping import Array
 from tinsley.infer.amortized import AmortizedPosterior, Draws, draw_posterior
 from tinsley.infer.importance import weighted_summary
 from tinsley.infer.likelihood import Observation
+from tinsley.infer.redshift import draw_free
 from tinsley.observe.survey import Photometry
 from tinsley.rng import object_key, split_id
+from tinsley.status import Redshift
 
 BATCH = 64
 """Galaxies of one compiled call. Each is computed by itself (a loop, not a vector), so a result
 depends on nothing but the galaxy; short batches are padded. One batch keeps little more than one
 core busy, so that as many run at once as there are cores (1.5-1.9 times faster on two)."""
 
+DRAW = {Redshift.GIVEN: draw_posterior, Redshift.FREE: draw_free}
+"""How a galaxy gets its first draws."""
 
 Values = np.ndarray | Array
 
@@ -59,6 +63,7 @@ def infer_batch(
     run_key: Array,
     *,
     keep_draws: bool,
+    redshift: Redshift = Redshift.GIVEN,
 ) -> BatchResult:
     """Posteriors of galaxies that all can be used.
 
@@ -68,11 +73,12 @@ def infer_batch(
         number: Draws a galaxy.
         run_key: Key of the run; each galaxy's own key follows from it and the object id.
         keep_draws: Return the draws too.
+        redshift: Whether the redshifts are known.
     """
 
     def run(start: int) -> BatchResult:
         seen, words = _padded(photometry.take(slice(start, start + BATCH)))
-        out = _infer(posterior, seen, words, run_key, number, keep_draws)
+        out = _infer(posterior, seen, words, run_key, number, (keep_draws, redshift))
         return jax.tree.map(np.asarray, out)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -107,20 +113,24 @@ def _infer(
     words: Array,
     run_key: Array,
     number: int,
-    keep_draws: bool,  # noqa: FBT001  (static argument of a compiled function)
+    how: tuple[bool, Redshift],
 ) -> BatchResult:
+    keep_draws, redshift = how
+
     def one(galaxy: tuple[Observation, Array]) -> Any:
         key = object_key(run_key, galaxy[1])
-        result = summarise(draw_posterior(posterior, galaxy[0], number, key=key))
+        drawn = DRAW[redshift](posterior, galaxy[0], number, key=key)
+        result = summarise(drawn, redshift)
         return result if keep_draws else result._replace(draws=None, log_weight=None)
 
     return jax.lax.map(one, (seen, words))
 
 
-def summarise(drawn: Draws) -> BatchResult:
+def summarise(drawn: Draws, redshift: Redshift) -> BatchResult:
     """The result of one galaxy, whose arrays lack the first axis."""
     weight = jnp.exp(drawn.psis.log_weight)
-    theta = {name: value for name, value in drawn.theta.items() if name != "redshift"}
+    known = {"redshift"} if redshift == Redshift.GIVEN else set()
+    theta = {name: value for name, value in drawn.theta.items() if name not in known}
     summary = {
         f"{name}_{label}": value
         for name, values in theta.items()

@@ -18,15 +18,16 @@ from tinsley.catalog.batch import BatchResult, as_observation, summarise
 from tinsley.infer.amortized import AmortizedPosterior, Draws
 from tinsley.infer.importance import is_weak
 from tinsley.infer.likelihood import Observation
+from tinsley.infer.redshift import draw_free
 from tinsley.infer.refine import MORE_DRAWS, draw_mixture, draw_smc
 from tinsley.observe.survey import Photometry
 from tinsley.rng import object_key, split_id
-from tinsley.status import Method
+from tinsley.status import Method, Redshift
 
-STAGES: tuple[tuple[Method, Callable[..., Draws]], ...] = (
-    (Method.WEIGHTED, draw_mixture),
-    (Method.SMC, draw_smc),
-)
+STAGES: dict[Redshift, tuple[tuple[Method, Callable[..., Draws]], ...]] = {
+    Redshift.GIVEN: ((Method.WEIGHTED, draw_mixture), (Method.SMC, draw_smc)),
+    Redshift.FREE: ((Method.WEIGHTED, draw_free),),
+}
 """Tried in turn, until a posterior can be trusted."""
 
 _FIRST_KEY = 2
@@ -61,6 +62,7 @@ def refine(
     wanted: np.ndarray,
     number: int,
     run_key: Array,
+    redshift: Redshift = Redshift.GIVEN,
 ) -> Refined:
     """Refine some of the galaxies that `infer_batch` gave posteriors of.
 
@@ -75,15 +77,16 @@ def refine(
         wanted: Which to refine, bool [n].
         number: Draws a galaxy of `result`.
         run_key: As for `infer_batch`.
+        redshift: Whether the redshifts are known; if not, more draws are all that is tried.
     """
     method = np.full(len(photometry), Method.FLOW, object)
     n_draws = np.full(len(photometry), number)
     left = np.flatnonzero(wanted)
-    for stage, (name, draw) in enumerate(STAGES):
+    for stage, (name, draw) in enumerate(STAGES[redshift]):
         if not len(left):
             break
         counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)
-        found = _each(posterior, photometry.take(left), draw, counts, (run_key, stage))
+        found = _each(posterior, photometry.take(left), (draw, redshift), counts, (run_key, stage))
         result = jax.tree.map(lambda old, new, rows=left: _with_rows(old, rows, new), result, found)
         method[left], n_draws[left] = name, counts.number
         left = left[is_weak(found.ess, found.khat)]
@@ -93,7 +96,7 @@ def refine(
 def _each(
     posterior: AmortizedPosterior,
     rows: Photometry,
-    draw: Callable[..., Draws],
+    draw: tuple[Callable[..., Draws], Redshift],
     counts: Counts,
     key_of: tuple[Array, int],
 ) -> BatchResult:
@@ -113,14 +116,14 @@ def _each(
 def _one(
     posterior: AmortizedPosterior,
     galaxy: tuple[Observation, Array],
-    draw: Callable[..., Draws],
+    draw: tuple[Callable[..., Draws], Redshift],
     counts: Counts,
     key_of: tuple[Array, int],
 ) -> BatchResult:
     run_key, stage = key_of
     own_key = jax.random.fold_in(object_key(run_key, galaxy[1]), _FIRST_KEY + stage)
     key_draw, key_keep = jax.random.split(own_key)
-    result = summarise(draw(posterior, galaxy[0], counts.number, key=key_draw))
+    result = summarise(draw[0](posterior, galaxy[0], counts.number, key=key_draw), draw[1])
     if counts.keep is None or result.draws is None or result.log_weight is None:
         return result._replace(draws=None, log_weight=None)
     chosen = systematic(key_keep, jnp.exp(result.log_weight), counts.keep)

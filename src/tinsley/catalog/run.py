@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import tinsley
@@ -27,7 +28,7 @@ from tinsley.io.run_folder import RunFolder
 from tinsley.observe.noise import SigmaGivenFlux, unusual_error
 from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.sps.derived import DERIVED
-from tinsley.status import Refine, Status
+from tinsley.status import Redshift, Refine, Status
 
 STATISTICS = ("mean", "std", "q16", "q50", "q84")
 
@@ -42,6 +43,7 @@ class RunSettings:
         seed: Seed of the run.
         chunk: Rows of one chunk on disk.
         refine: Which galaxies get more draws, or a sampler.
+        redshift: Whether the catalogue's redshifts are used.
         command: The command line, for the manifest.
     """
 
@@ -50,6 +52,7 @@ class RunSettings:
     seed: int = 0
     chunk: int = 1024
     refine: Refine = Refine.AUTO
+    redshift: Redshift = Redshift.GIVEN
     command: str = ""
 
 
@@ -75,10 +78,11 @@ def run_catalog(
         The manifest.
 
     Raises:
-        InputError: The model is of other bands than the survey; the folder holds a run of other
-            settings or input; the disk is full.
+        InputError: The model is of other bands than the survey, or needs redshifts and gets none;
+            the folder holds a run of other settings or input; the disk is full.
     """
     refuse_other_bands(loaded.spec, catalog.survey)
+    refuse_free_redshifts(loaded, settings.redshift)
     setup = _setup(loaded, catalog, settings)
     folder = RunFolder(out, setup, _metadata(settings))
     run_key = jax.random.key(settings.seed)
@@ -102,6 +106,15 @@ def refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
         )
 
 
+def refuse_free_redshifts(loaded: LoadedPosterior, redshift: Redshift) -> None:
+    """Only a model that was taught redshifts can do without them."""
+    if redshift == Redshift.FREE and loaded.posterior.redshift_density is None:
+        raise InputError(
+            f"model {loaded.spec.name} needs redshifts; teach it to do without with "
+            "`tinsley train redshift`, or choose a model that can."
+        )
+
+
 def infer_rows(
     loaded: LoadedPosterior,
     photometry: Photometry,
@@ -122,11 +135,15 @@ def infer_rows(
         The table of all rows, by column, each [row]; and the draws if they are kept and there are
         any: `object_id`, `log_weight`, parameters and derived properties, each [row and draw].
     """
-    photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
-    usable = np.flatnonzero(photometry.usable)
     names = (*loaded.posterior.space.names, *DERIVED)
+    fitted = loaded.posterior.space.names
+    if settings.redshift == Redshift.FREE:
+        names, fitted = (*names, "redshift"), (*fitted, "redshift")
+    else:
+        photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
+    usable = np.flatnonzero(photometry.usable)
     labels = ["ess", "khat", "log_evidence", "best_chi2"]
-    labels += [f"best_{name}" for name in loaded.posterior.space.names]
+    labels += [f"best_{name}" for name in fitted]
     labels += [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
     columns = {label: np.full(len(photometry), np.nan, np.float32) for label in labels}
     status, draws = photometry.status.astype(object), None
@@ -158,13 +175,20 @@ def _posteriors(
 ) -> Refined:
     """Posteriors of usable rows, refined as the settings say."""
     result = infer_batch(
-        loaded.posterior, rows, settings.draws, run_key, keep_draws=settings.keep_draws
+        loaded.posterior,
+        rows,
+        settings.draws,
+        run_key,
+        keep_draws=settings.keep_draws,
+        redshift=settings.redshift,
     )
     if settings.refine == Refine.AUTO:
         wanted = judge(loaded, rows, usual_error, result) != Status.OK
     else:
         wanted = np.full(len(rows), settings.refine == Refine.ALL)
-    return refine(loaded.posterior, rows, result, wanted, settings.draws, run_key)
+    return refine(
+        loaded.posterior, rows, result, wanted, settings.draws, run_key, settings.redshift
+    )
 
 
 def _result_columns(result: BatchResult) -> dict[str, Any]:
@@ -182,6 +206,8 @@ def judge(
 ) -> np.ndarray:
     """The status of each inferred galaxy, the first that applies in the order of `Status`."""
     seen = as_observation(rows)
+    if "redshift_q50" in result.summary:
+        seen = seen._replace(redshift=jnp.asarray(result.summary["redshift_q50"]))
     status = np.full(len(rows), Status.OK, object)
     status[is_weak(result.ess, result.khat)] = Status.LOW_ESS
     limits = colour_limits_from_dict(loaded.spec.colour_limits)
@@ -221,6 +247,7 @@ def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> 
         "seed": settings.seed,
         "chunk": settings.chunk,
         "refine": str(settings.refine),
+        "redshift": str(settings.redshift),
     }
 
 

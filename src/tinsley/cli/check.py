@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tinsley.cli.console import announce, console
+from tinsley.status import Redshift
 
 SETS = {"complete": 1.0, "dropped": 0.0}
 """Share of complete galaxies in each set; of the others each band is dropped with 40 %."""
@@ -28,7 +29,11 @@ def check(
         int, typer.Option(min=0, help="Galaxies with histories outside the model.")
     ] = 1000,
     draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy and round.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed.")] = 1,
+    redshift: Annotated[
+        Redshift,
+        typer.Option(help="Told, or inferred too (without histories)."),
+    ] = Redshift.GIVEN,
 ) -> None:
     """Test the calibration of MODEL on fresh simulations.
 
@@ -39,14 +44,19 @@ def check(
     """
     import jax
 
+    from tinsley.catalog.run import refuse_free_redshifts
     from tinsley.io.models import load_posterior
 
     started = time.monotonic()
     loaded = load_posterior(model)
+    refuse_free_redshifts(loaded, redshift)
+    histories = histories if redshift == Redshift.GIVEN else 0
     keys = jax.random.split(jax.random.key(seed), len(SETS) + 1)
     results, ranks = {}, {}
     for (name, complete), key in zip(SETS.items(), keys[:-1], strict=True):
-        results[name], ranks[name] = _check_prior(loaded, name, complete, (number, draws), key)
+        results[name], ranks[name] = _check_prior(
+            (loaded, redshift), name, complete, (number, draws), key
+        )
     outside = None
     if histories:
         outside, ranks["histories"] = _check_histories(loaded, (histories, draws), keys[-1])
@@ -54,7 +64,7 @@ def check(
     report = {
         "model": {"name": loaded.spec.name, "sha256": loaded.sha256},
         "passed": passed,
-        "settings": _settings(loaded, number, histories, draws, seed),
+        "settings": _settings(loaded, number, histories, draws, seed) | {"redshift": redshift},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "seconds": round(time.monotonic() - started, 1),
         "sets": results,
@@ -66,18 +76,21 @@ def check(
 
 
 def _check_prior(
-    loaded: Any, name: str, complete: float, size: tuple[int, int], key: Any
+    of: tuple[Any, Redshift], name: str, complete: float, size: tuple[int, int], key: Any
 ) -> tuple[dict[str, Any], Any]:
-    """One set of galaxies from the prior, and its ranks."""
+    """One set of galaxies from the prior, and its ranks; of a model, with redshifts told or not."""
     import jax
 
     from tinsley.infer.calibrate import summarise
     from tinsley.infer.ranks import judge
     from tinsley.infer.truths import simulate_prior
 
+    loaded, redshift = of
     key_truth, key_draws = jax.random.split(key)
-    simulator = _simulator(loaded, complete)
-    truth = simulate_prior(loaded.posterior, simulator, size[0], loaded.spec.snr_range, key_truth)
+    simulator, snr_range = _simulator(loaded, complete), loaded.spec.snr_range
+    truth = simulate_prior(
+        loaded.posterior, simulator, size[0], snr_range, key_truth, redshift=redshift
+    )
     found = _calibrate(loaded, truth, size[1], name, key_draws)
     finite = np.isfinite(found.ess)
     ranks = {

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinsley.cli.console import announce, console
-from tinsley.status import Refine
+from tinsley.status import Redshift, Refine
 
 
 def infer(
@@ -39,6 +39,13 @@ def infer(
             "not to be trusted (auto), for all, or for none."
         ),
     ] = Refine.AUTO,
+    redshift: Annotated[
+        Redshift,
+        typer.Option(
+            help="Are the catalogue's redshifts right (given), or to be inferred too (free)? Then "
+            "no column of redshifts is needed or read."
+        ),
+    ] = Redshift.GIVEN,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
@@ -54,7 +61,8 @@ def infer(
     from tinsley.io.surveys import load_survey
 
     survey_ = load_survey(survey)
-    table = open_catalog(catalog, survey_, layout)
+    given = redshift == Redshift.GIVEN
+    table = open_catalog(catalog, survey_, layout, needs_redshift=given)
     loaded = load_posterior(model or survey_.name)
     usual = load_usual_error(survey_)
     settings = RunSettings(
@@ -63,6 +71,7 @@ def infer(
         seed=seed,
         chunk=chunk_size,
         refine=refine,
+        redshift=redshift,
         command=shlex.join(sys.argv),
     )
     started = time.monotonic()

@@ -37,6 +37,13 @@ class ConditionalFlow(eqx.Module):
         """Draws for one galaxy, with their log-densities."""
         return self.flow.sample_and_log_prob(key, (number,), condition=self.embedding(features))
 
+    def sample_each(
+        self, features: Float[Array, "n f"], *, key: Array
+    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """One draw for each of many feature vectors, with its log-density."""
+        condition = jax.vmap(self.embedding)(features)
+        return self.flow.sample_and_log_prob(key, (), condition=condition)
+
     def sample_wide(
         self, number: int, features: Float[Array, " f"], width: float, *, key: Array
     ) -> Float[Array, "number d"]:

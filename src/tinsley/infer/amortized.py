@@ -171,7 +171,7 @@ def _best(
     misfit = jnp.where(jnp.isfinite(misfit), misfit, jnp.inf)
     first = jnp.argmin(misfit)
     masses = integral.ln_peak / LN10 + MASS_UNIT_LOG10_MSUN
-    best = {name: theta[name][first] for name in posterior.space.names}
+    best = {name: theta[name][first] for name in (*posterior.space.names, "redshift")}
     return best | {MASS: masses[first]}, misfit[first]
 
 

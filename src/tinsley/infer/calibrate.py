@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from tinsley.infer.amortized import AmortizedPosterior, draw_posterior
+from tinsley.infer.amortized import AmortizedPosterior, Draws, draw_posterior
 from tinsley.infer.importance import pareto_smooth
 from tinsley.infer.likelihood import Observation
 from tinsley.infer.ranks import RAW, WEIGHTED, WITH_TRUTH, rank, uniformity, weighted_median
+from tinsley.infer.redshift import draw_free
 from tinsley.infer.truths import SnrRange, Truth, quantities
 
 BATCH = 64
@@ -83,7 +84,7 @@ def calibrate(
 
     Args:
         posterior: The trained model.
-        truth: The galaxies.
+        truth: The galaxies; where the redshift is among their values, it is not told.
         snr_range: Of their noise; see `tinsley.infer.likelihood.integrate_mass`.
         effort: How many draws.
         key: Random key.
@@ -159,12 +160,13 @@ def _draw(
     galaxies: tuple[Observation, Array, Array],
     number: int,
     snr_range: SnrRange,
+    draw: Callable[..., Draws],
 ) -> tuple[dict[str, Array], Array]:
     """Draws of every property and their log weights, each [batch, draw]."""
 
     def one(galaxy: tuple[Observation, Array, Array]) -> tuple[dict[str, Array], Array]:
         seen, reference, key = galaxy
-        drawn = draw_posterior(posterior, seen, number, key=key, snr_range=snr_range)
+        drawn = draw(posterior, seen, number, key=key, snr_range=snr_range)
         return quantities(posterior, drawn.theta, reference), drawn.log_weight
 
     return jax.lax.map(one, galaxies)
@@ -191,7 +193,8 @@ def _calibrate_batch(
     tasks, turn = np.repeat(rows, rounds), np.tile(np.arange(rounds), len(rows))
     key = jax.vmap(jax.random.fold_in)(keys[tasks], turn)
     galaxies = (jax.tree.map(lambda a: a[tasks], truth.seen), truth.reference[tasks], key)
-    drawn, drawn_weight = _draw(posterior, galaxies, effort.draws, snr_range)
+    draw = draw_free if "redshift" in truth.values else draw_posterior
+    drawn, drawn_weight = _draw(posterior, galaxies, effort.draws, snr_range, draw)
     values = {name: np.asarray(drawn[name]).reshape(len(rows), -1) for name in truth.values}
     log_weight = np.asarray(drawn_weight).reshape(len(rows), -1)
     smoothed, ess, khat = (np.asarray(a, float) for a in _smooth(jnp.asarray(log_weight)))

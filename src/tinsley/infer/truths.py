@@ -15,6 +15,7 @@ from tinsley.infer.amortized import AmortizedPosterior
 from tinsley.infer.features import features
 from tinsley.infer.likelihood import Observation, integrate_mass
 from tinsley.infer.ranks import JOINT
+from tinsley.infer.redshift import log_q_of
 from tinsley.infer.simulator import Simulator
 from tinsley.observe.exact import derived_of_history, exact_photometry, stars_of_history
 from tinsley.observe.filters import Filter
@@ -22,6 +23,7 @@ from tinsley.observe.photometry import unit_flux
 from tinsley.parameters import BETAS, MASS, Theta
 from tinsley.sps.derived import derived
 from tinsley.sps.galaxy import GalaxyModel
+from tinsley.status import Redshift
 
 SnrRange = tuple[float, float] | None
 _SMOOTH_AND_BURST = (*BETAS, "f_burst", "t_burst_gyr")
@@ -51,14 +53,21 @@ def simulate_prior(
     number: int,
     snr_range: SnrRange,
     key: Array,
+    *,
+    redshift: Redshift = Redshift.GIVEN,
 ) -> Truth:
-    """Fresh galaxies from the prior, their noise included."""
+    """Fresh galaxies from the prior, their noise included.
+
+    With free redshifts these are among the values, and uniform in the simulator's range.
+    """
     key_sample, key_reference = jax.random.split(key)
     made = simulator.sample(number, key=key_sample)
     reference = jax.random.uniform(key_reference, (number, posterior.space.n_unit))
     theta = made.theta | derived(posterior.derived_tables, made.theta)
     values = quantities(posterior, theta, reference)
-    log_weight = _log_weight_of_truth(posterior, made.seen, made.theta, snr_range)
+    if redshift == Redshift.GIVEN:
+        del values["redshift"]
+    log_weight = _log_weight_of_truth(posterior, (made.seen, made.theta), snr_range, redshift)
     return Truth(made.seen, values, reference, log_weight)
 
 
@@ -103,22 +112,28 @@ def quantities(posterior: AmortizedPosterior, theta: Theta, reference: Array) ->
     """Every property that is ranked, and the distance from the reference point, each [batch]."""
     age_gyr = posterior.cosmology.age_gyr(theta["redshift"])
     offset = posterior.space.to_unit(theta, age_gyr) - reference
-    values = {name: value for name, value in theta.items() if name != "redshift"}
-    return values | {JOINT: jnp.sqrt(jnp.sum(offset**2, axis=-1))}
+    return dict(theta) | {JOINT: jnp.sqrt(jnp.sum(offset**2, axis=-1))}
 
 
 @eqx.filter_jit
 def _log_weight_of_truth(
-    posterior: AmortizedPosterior, seen: Observation, theta: Theta, snr_range: SnrRange
+    posterior: AmortizedPosterior,
+    galaxies: tuple[Observation, Theta],
+    snr_range: SnrRange,
+    redshift: Redshift,
 ) -> Array:
-    """The weight that `draw_posterior` would give the truth, had it been drawn, [n]."""
+    """The weight that the truth would have, had it been drawn, [n]."""
+    seen, theta = galaxies
     space, prior = posterior.space.without_mass(), posterior.space.mass_prior
     x = space.to_unbounded(theta, posterior.cosmology.age_gyr(theta["redshift"]))
     flux = unit_flux(posterior.tables, theta)
 
     def one(galaxy: tuple[Observation, Array, Array]) -> Array:
         seen_, x_, flux_ = galaxy
-        log_q = posterior.flow.log_prob(x_, features(seen_, posterior.cosmology))
+        if redshift == Redshift.FREE:
+            log_q = log_q_of(posterior, seen_, x_, seen_.redshift)
+        else:
+            log_q = posterior.flow.log_prob(x_, features(seen_, posterior.cosmology))
         integral = integrate_mass(flux_[None], seen_, (prior.low, prior.high), snr_range)
         return integral.log_likelihood[0] + jnp.sum(norm.logpdf(x_)) - log_q
 

@@ -97,15 +97,18 @@ def open_catalog(
     return Catalog(open_table(path), survey, layout, Path(path), needs_redshift=needs_redshift)
 
 
-def read_photometry(table: Any, survey: Survey, layout: str | None = None) -> Photometry:
+def read_photometry(
+    table: Any, survey: Survey, layout: str | None = None, *, needs_redshift: bool = True
+) -> Photometry:
     """All rows of a table in memory, by the same rules as a file.
 
     Args:
         table: An astropy table, a data frame, or a dictionary of arrays.
         survey: Whose photometry it holds.
         layout: Name of one of the survey's layouts; by default the first that fits the columns.
+        needs_redshift: As in `open_catalog`.
     """
-    catalog = Catalog(MemoryTable(table), survey, layout)
+    catalog = Catalog(MemoryTable(table), survey, layout, needs_redshift=needs_redshift)
     return next(catalog.chunks(catalog.n_rows))
 
 
