@@ -107,6 +107,9 @@ class Sinkhorn(AbstractDistance):
     The blur falls as the training goes: `blur` lists (share of the training, blur), each from that
     share on; epsilon = 2 blur^2, which is geomloss's blur^2 at its cost |x - y|^2 / 2.
 
+    With the paper's last blur, 0.002, the default iterations do not converge: the value and its
+    slope are then too small.
+
     Attributes:
         blur: In the units of the points.
         iterations: Most iterations of each of the three problems.
