@@ -1,0 +1,147 @@
+"""Photometric redshifts of the embedded catalogue, its own redshifts hidden.
+
+    python benchmarks/photoz.py [--number 10000] [--model sdss]
+
+`tinsley infer --redshift free` on the first galaxies; then, for those of status ok and for all that
+have a posterior: bias and sigma_MAD of dz / (1 + z), outliers beyond 0.05 and 0.15, the distance of
+the PIT from uniform, and the mean CRPS, for the posterior median and draws. Two priors: flat in
+redshift and log mass, as the model was trained, and `field`: comoving volume times the mass function
+of Baldry et al. (2012; GAMA, z < 0.06), by reweighting the draws.
+
+Writes benchmarks/results/photoz.json; minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy.cosmology import FLRW
+from scipy.special import logsumexp
+
+from machine import machine
+from tinsley.catalog.run import RunSettings, run_catalog
+from tinsley.cosmology import default_cosmology
+from tinsley.io.catalogs import (
+    load_sample_catalog_path,
+    load_usual_error,
+    open_catalog,
+)
+from tinsley.io.models import load_posterior
+from tinsley.io.results import write_json, write_parquet
+from tinsley.io.runs import iterate_draws, load_galaxies
+from tinsley.io.surveys import load_survey
+from tinsley.io.tables import open_table
+from tinsley.status import Redshift
+
+RESULT = Path(__file__).parent / "results" / "photoz.json"
+DRAWS = 1000
+LOG10_M_STAR, PHI_1, ALPHA_1, PHI_2, ALPHA_2 = 10.66, 3.96e-3, -0.35, 0.79e-3, -1.47
+"""Baldry et al. (2012), the double Schechter function of their abstract and section 4."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=10_000)
+    parser.add_argument("--model", default="sdss")
+    options = parser.parse_args()
+    survey, loaded = load_survey("sdss"), load_posterior(options.model)
+    table = open_table(load_sample_catalog_path())
+    kinds = {name: "name" if name == "object_id" else "real" for name in table.columns}
+    rows = next(table.pieces(kinds, options.number, 0))
+    rows = {name: values[: options.number] for name, values in rows.items()}
+    truth = dict(zip(rows["object_id"].tolist(), rows["redshift"].tolist(), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "hidden.parquet", Path(folder) / "out"
+        write_parquet(path, {k: v for k, v in rows.items() if k != "redshift"}, {})
+        catalog = open_catalog(path, survey, needs_redshift=False)
+        settings = RunSettings(draws=DRAWS, redshift=Redshift.FREE)
+        started = time.monotonic()
+        manifest = run_catalog(loaded, catalog, load_usual_error(survey), out, settings)
+        seconds = time.monotonic() - started
+        galaxies = load_galaxies(out)
+        ok = dict(zip(galaxies["object_id"].tolist(), galaxies["status"] == "ok", strict=True))
+        found = {"flat": [], "field": []}
+        cosmology = default_cosmology()
+        for chunk in iterate_draws(out, DRAWS):
+            true = np.array([truth[int(name)] for name in chunk.object_id])
+            good = np.array([ok[int(name)] for name in chunk.object_id])
+            weight = {"flat": np.zeros_like(chunk.log_weight, float)}
+            weight["field"] = log_field_prior(cosmology, chunk.theta)
+            for name, extra in weight.items():
+                of_chunk = each(chunk.theta["redshift"], chunk.log_weight + extra, true)
+                found[name].append(of_chunk | {"ok": good})
+    result = {
+        "galaxies": len(truth),
+        "statuses": manifest["statuses"],
+        "methods": {k: int(np.sum(galaxies["method"] == k)) for k in ("flow", "weighted")},
+        "ess_median": float(np.nanmedian(galaxies["ess"])),
+        "share_ess_100": float(np.mean(galaxies["ess"] >= 100)),
+        "seconds": round(seconds, 1),
+        "model_sha256": loaded.sha256,
+        "machine": machine(),
+    }
+    for prior, parts in found.items():
+        columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        result[prior] = {"all": summary(columns)}
+        result[prior]["ok"] = summary({k: v[columns["ok"]] for k, v in columns.items()})
+    write_json(RESULT, result)
+    print(json.dumps(result, indent=1))
+
+
+def log_field_prior(cosmology: FLRW, theta: dict[str, np.ndarray]) -> np.ndarray:
+    """ln of volume times mass function over the flat prior, up to a constant, [n, draw]."""
+    grid = np.linspace(0.005, 0.7, 400)
+    volume = cosmology.differential_comoving_volume(grid).value
+    ln_volume = np.interp(theta["redshift"], grid, np.log(volume))
+    x = np.log(10) * (theta["log10_mstar_surviving_msun"].astype(float) - LOG10_M_STAR)
+    each = [np.log(PHI_1) + (ALPHA_1 + 1) * x, np.log(PHI_2) + (ALPHA_2 + 1) * x]
+    return ln_volume + np.logaddexp(*each) - np.exp(x)
+
+
+def each(redshift: np.ndarray, log_weight: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:
+    """Median, PIT, CRPS and effective sample size of each galaxy."""
+    weight = np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+    order = np.argsort(redshift, axis=1)
+    z, w = (np.take_along_axis(a, order, axis=1).astype(float) for a in (redshift, weight))
+    cumulative = np.cumsum(w, axis=1)
+    middle = (cumulative < 0.5).sum(axis=1)[:, None].clip(max=z.shape[1] - 1)
+    median = np.take_along_axis(z, middle, axis=1)
+    step = np.diff(z, axis=1)
+    below = cumulative[:, :-1] ** 2 * (z[:, 1:] <= true[:, None])
+    above = (1 - cumulative[:, :-1]) ** 2 * (z[:, 1:] > true[:, None])
+    crps = np.sum(step * (below + above), axis=1)
+    crps += np.maximum(z[:, 0] - true, 0) + np.maximum(true - z[:, -1], 0)
+    return {
+        "true": true,
+        "median": median[:, 0],
+        "pit": np.sum(w * (z <= true[:, None]), axis=1),
+        "crps": crps,
+        "ess": 1 / np.sum(w**2, axis=1),
+    }
+
+
+def summary(columns: dict[str, np.ndarray]) -> dict[str, float]:
+    error = (columns["median"] - columns["true"]) / (1 + columns["true"])
+    pit = np.sort(columns["pit"])
+    level = np.arange(1, len(pit) + 1) / len(pit)
+    return {
+        "galaxies": len(error),
+        "bias": float(np.median(error)),
+        "sigma_mad": float(1.4826 * np.median(np.abs(error - np.median(error)))),
+        "outliers_0.05": float(np.mean(np.abs(error) > 0.05)),
+        "outliers_0.15": float(np.mean(np.abs(error) > 0.15)),
+        "pit_distance": float(np.max(np.abs(level - pit))),
+        "pit_below_0.01": float(np.mean(pit < 0.01)),
+        "pit_above_0.99": float(np.mean(pit > 0.99)),
+        "crps": float(np.mean(columns["crps"])),
+        "ess_median": float(np.median(columns["ess"])),
+    }
+
+
+if __name__ == "__main__":
+    main()
