@@ -118,8 +118,8 @@ def of_method(found: dict[str, Any], method: Method) -> dict[str, Any]:
 def evidence_moved(never: dict[str, Any], auto: dict[str, Any]) -> dict[str, Any]:
     """Change of ln evidence of the refined galaxies in units of its error, where both are good.
 
-    Each is unbiased with a relative error of about 1 / sqrt(ESS), so that the mean should be near 0
-    and the spread near 1.
+    Each is unbiased with a relative error of at most 1 / sqrt(ESS), so that the mean should be near
+    0 and the spread below 1.
     """
     rows = np.isin(auto["method"], ["weighted", "smc"])
     rows &= (never["ess"] >= ESS_GOOD) & ~is_weak(auto["ess"], auto["khat"])
