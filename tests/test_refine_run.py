@@ -13,7 +13,7 @@ from tinsley.infer.importance import is_weak
 from tinsley.infer.refine import MORE_DRAWS
 from tinsley.status import Method, Refine
 
-FIRST_DRAWS = 1000
+FIRST_DRAWS = 1500
 HARD = slice(0, 2)
 """Rows made too well measured for an untrained flow."""
 FEW = 9
