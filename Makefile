@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -18,8 +18,11 @@ $(VENV)/.dev: $(VENV)/.runtime
 demo: $(VENV)/.runtime ## Posteriors for 10,000 SDSS galaxies, with figures, in demo/
 	$(BIN)/tinsley demo --out demo
 
-test: $(VENV)/.dev ## The test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## The test suite, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(VENV)/.dev ## Tests that take minutes: whole population fits, the sampler
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(VENV)/.dev ## Style and types
 	$(BIN)/ruff check .

@@ -5,8 +5,8 @@
 `tinsley infer --redshift free` on the first galaxies; then, for those of status ok and for all that
 have a posterior: bias and sigma_MAD of dz / (1 + z), outliers beyond 0.05 and 0.15, the distance of
 the PIT from uniform, and the mean CRPS, for the posterior median and draws. Two priors: flat in
-redshift and log mass, as the model was trained, and `field`: comoving volume times the mass function
-of Baldry et al. (2012; GAMA, z < 0.06), by reweighting the draws.
+redshift and log mass, as the model was trained, and `field`: comoving volume times the mass
+function of Baldry et al. (2012; GAMA, z < 0.06), by reweighting the draws.
 
 Writes benchmarks/results/photoz.json; minutes.
 """
@@ -49,34 +49,47 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=10_000)
     parser.add_argument("--model", default="sdss")
     options = parser.parse_args()
-    survey, loaded = load_survey("sdss"), load_posterior(options.model)
+    rows = sample(options.number)
+    truth = dict(zip(rows["object_id"].tolist(), rows.pop("redshift").tolist(), strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        result, galaxies = infer(rows, options.model, Path(folder))
+        ok = dict(zip(galaxies["object_id"].tolist(), galaxies["status"] == "ok", strict=True))
+        chunks = list(iterate_draws(Path(folder) / "out", DRAWS))
+    cosmology = default_cosmology()
+    true = [np.array([truth[int(name)] for name in c.object_id]) for c in chunks]
+    good = np.array([ok[int(name)] for c in chunks for name in c.object_id])
+    for prior, extra in {"flat": no_prior, "field": log_field_prior}.items():
+        parts = [
+            each(c.theta["redshift"], c.log_weight + extra(cosmology, c.theta), t)
+            for c, t in zip(chunks, true, strict=True)
+        ]
+        columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        kept = {k: v[good] for k, v in columns.items()}
+        result[prior] = {"all": summary(columns), "ok": summary(kept)}
+    write_json(RESULT, result)
+    print(json.dumps(result, indent=1))
+
+
+def sample(number: int) -> dict[str, np.ndarray]:
+    """The first rows of the embedded catalogue, by column."""
     table = open_table(load_sample_catalog_path())
     kinds = {name: "name" if name == "object_id" else "real" for name in table.columns}
-    rows = next(table.pieces(kinds, options.number, 0))
-    rows = {name: values[: options.number] for name, values in rows.items()}
-    truth = dict(zip(rows["object_id"].tolist(), rows["redshift"].tolist(), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        path, out = Path(folder) / "hidden.parquet", Path(folder) / "out"
-        write_parquet(path, {k: v for k, v in rows.items() if k != "redshift"}, {})
-        catalog = open_catalog(path, survey, needs_redshift=False)
-        settings = RunSettings(draws=DRAWS, redshift=Redshift.FREE)
-        started = time.monotonic()
-        manifest = run_catalog(loaded, catalog, load_usual_error(survey), out, settings)
-        seconds = time.monotonic() - started
-        galaxies = load_galaxies(out)
-        ok = dict(zip(galaxies["object_id"].tolist(), galaxies["status"] == "ok", strict=True))
-        found = {"flat": [], "field": []}
-        cosmology = default_cosmology()
-        for chunk in iterate_draws(out, DRAWS):
-            true = np.array([truth[int(name)] for name in chunk.object_id])
-            good = np.array([ok[int(name)] for name in chunk.object_id])
-            weight = {"flat": np.zeros_like(chunk.log_weight, float)}
-            weight["field"] = log_field_prior(cosmology, chunk.theta)
-            for name, extra in weight.items():
-                of_chunk = each(chunk.theta["redshift"], chunk.log_weight + extra, true)
-                found[name].append(of_chunk | {"ok": good})
-    result = {
-        "galaxies": len(truth),
+    rows = next(table.pieces(kinds, number, 0))
+    return {name: values[:number] for name, values in rows.items()}
+
+
+def infer(rows: dict[str, np.ndarray], model: str, folder: Path) -> tuple[dict, dict]:
+    """A run on rows without redshifts: what is to be said of it, and its table."""
+    survey, loaded = load_survey("sdss"), load_posterior(model)
+    write_parquet(folder / "hidden.parquet", rows, {})
+    catalog = open_catalog(folder / "hidden.parquet", survey, needs_redshift=False)
+    settings = RunSettings(draws=DRAWS, redshift=Redshift.FREE)
+    started = time.monotonic()
+    manifest = run_catalog(loaded, catalog, load_usual_error(survey), folder / "out", settings)
+    seconds = time.monotonic() - started
+    galaxies = load_galaxies(folder / "out")
+    return {
+        "galaxies": catalog.n_rows,
         "statuses": manifest["statuses"],
         "methods": {k: int(np.sum(galaxies["method"] == k)) for k in ("flow", "weighted")},
         "ess_median": float(np.nanmedian(galaxies["ess"])),
@@ -84,13 +97,12 @@ def main() -> None:
         "seconds": round(seconds, 1),
         "model_sha256": loaded.sha256,
         "machine": machine(),
-    }
-    for prior, parts in found.items():
-        columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-        result[prior] = {"all": summary(columns)}
-        result[prior]["ok"] = summary({k: v[columns["ok"]] for k, v in columns.items()})
-    write_json(RESULT, result)
-    print(json.dumps(result, indent=1))
+    }, galaxies
+
+
+def no_prior(cosmology: FLRW, theta: dict[str, np.ndarray]) -> float:
+    """The model's own, flat one."""
+    return 0.0
 
 
 def log_field_prior(cosmology: FLRW, theta: dict[str, np.ndarray]) -> np.ndarray:

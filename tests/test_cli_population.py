@@ -66,6 +66,7 @@ def draws(folder) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path, monkeypatch):
     assert command("--select", "r < 17.77") == 0
     columns, out = draws(tmp_path / "out"), tmp_path / "out"
@@ -100,6 +101,7 @@ def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path
     assert informed["centre"]["mean"] != manifest["centre"]["mean"]
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_begins_anew_more_slowly(command, tmp_path, monkeypatch):
     real = ensemble.train_block
 

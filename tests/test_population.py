@@ -88,6 +88,7 @@ def test_reseeding_changes_the_draws_of_the_network_but_not_the_density():
     np.testing.assert_allclose(one.log_prob(x), other.log_prob(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flow", "mixture"])
 def test_the_second_term_alone_leads_to_the_reference(kind):
     """KL(population || reference) goes to 0, and the population takes the reference's moments."""

@@ -84,6 +84,7 @@ def ratio(setup, parts) -> float:
     return float(parts.distance) * n_out / (2 * float(setup.problem.temperature) * n_train)
 
 
+@pytest.mark.slow
 def test_a_population_is_found_from_its_photometry(setup, fitted, truth):
     """Photometry to within its sampling noise; redshift and mass, less well, for they trade."""
     before, after = (validate(p, setup.problem, setup.held_out, KEY)[1] for p in fitted)
@@ -95,6 +96,7 @@ def test_a_population_is_found_from_its_photometry(setup, fitted, truth):
     assert np.all(np.abs(x.mean(axis=0) - exact)[:2] < np.abs(exact[:2]))
 
 
+@pytest.mark.slow
 def test_what_the_photometry_does_not_say_stays_with_the_reference(fitted):
     """The time of the burst and the slope of the dust, of which these bands know little."""
     x = np.asarray(fitted[1].sample_and_log_prob(4000, key=KEY)[0])
@@ -103,6 +105,7 @@ def test_what_the_photometry_does_not_say_stays_with_the_reference(fitted):
         assert 0.8 < np.std(x[:, column]) < 1.2
 
 
+@pytest.mark.slow
 def test_the_truth_is_at_the_noise_and_the_prior_is_not(setup, truth, space):
     """The temperature is measured rightly: the true population costs about what noise costs."""
 
@@ -155,6 +158,7 @@ def test_training_stops_when_nothing_gets_better(losses, stopped):
 # --- the selection undone ---
 
 
+@pytest.mark.slow
 def test_weights_make_the_galaxies_those_observed(setup, small_posterior, space):
     """Here the density is the prior, as if that had been observed above some flux."""
     limit = float(np.median(catalog_of(uniform_reference(space.n_dim), space,

@@ -60,7 +60,7 @@ def by_smc(posterior, seen, most_temperatures, key):
     return draw_smc(posterior, seen, MORE_DRAWS, effort, key=key)
 
 
-@pytest.fixture(scope="module", params=["mixture", "smc"])
+@pytest.fixture(scope="module", params=["mixture", pytest.param("smc", marks=pytest.mark.slow)])
 def drawn(request, small_posterior, galaxy):
     key = jax.random.key(11)
     if request.param == "smc":

@@ -36,7 +36,7 @@ def demo(
     draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy.")] = 500,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
     model: Annotated[str | None, typer.Option(help="Model name or file [sdss].")] = None,
-    refine: Annotated[Refine, typer.Option(help="As for `tinsley infer`.")] = Refine.AUTO,
+    refine: Annotated[Refine, typer.Option(help="As for `tinsley infer`.")] = Refine.NEVER,
 ) -> None:
     """Infer the 10,000 SDSS galaxies that come with the package and draw figures of the result.
 

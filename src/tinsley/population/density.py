@@ -19,7 +19,7 @@ INTERVAL = 4.0
 """Splines act on (-4, 4), all but 6e-5 of the prior, and are the identity beyond."""
 
 FLOW: dict[str, Any] = {"kind": "flow", "layers": 6, "width": 64, "depth": 2, "knots": 8}
-"""Tinsley's default: a seventh of the paper's time a step on two cores."""
+"""Tinsley's default; not yet chosen by measurement."""
 
 POPSED: dict[str, Any] = {"kind": "flow", "layers": 20, "width": 100, "depth": 2, "knots": 60}
 """PopSED's (Li et al. 2023): 20 blocks, 60 bins, 100 hidden units."""
