@@ -6,7 +6,7 @@ The best of 2,048 prior draws' eight best, each then improved by 300 steps of Ad
 galaxies of the embedded catalogue with all bands and usual errors: nothing of the trained posterior
 is used. Variants: the u filter without its red leak (no response beyond 4,200 A), error floors left
 out or doubled, SEDflow's dust (slopes to 1, the bump negative beyond 0.447), no dust, and each
-band's magnitudes shifted by the catalogue's AB correction or by its opposite. `replicas` are the
+band's magnitudes shifted by 0.03 mag either way. `replicas` are the
 baseline's own best fits with fresh noise, fitted again: what a perfect model would reach.
 
 Writes benchmarks/results/misfit_variants.json; minutes.

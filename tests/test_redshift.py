@@ -129,9 +129,10 @@ def test_a_run_without_redshifts_gives_them(run, small_spec):
     status = np.array(table["status"])
     low, high = small_spec.redshift_range
     there = np.isfinite(table["redshift_q50"])
-    assert status[-7:].tolist() == ["bad_input"] * 4 + ["ok", "ok", "too_few_bands"] or (
-        there[-3:].tolist() == [True, True, False]
-    )
+    assert status[-7:-3].tolist() == ["bad_input"] * 4
+    assert set(status[-3:-1]) <= {"ok", "low_ess", "unusual_colour"}  # no redshift, or far outside
+    assert status[-1] == "too_few_bands"
+    assert there[-7:].tolist() == [False] * 4 + [True, True, False]
     for end in ("mean", "q16", "q50", "q84"):
         values = np.array(table[f"redshift_{end}"])[there]
         assert np.all((values >= low) & (values <= high))

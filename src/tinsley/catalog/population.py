@@ -14,6 +14,7 @@ import numpy as np
 from tinsley.density.train import start_training, train_block
 from tinsley.errors import InputError
 from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.results import make_folder
 from tinsley.population.config import PopulationConfig
 from tinsley.population.density import AbstractPopulation, make_population, reseed
 from tinsley.population.fit import (
@@ -104,7 +105,7 @@ def fit_ensemble(
             rate = config.rate * SLOWER**restarts
             name = f"member-{number:02d}" + (f"-restart-{restarts}" if restarts else "")
             folder = TrainingFolder(
-                _made(out / "members") / name, about | {"member": number, "rate": rate}
+                make_folder(out / "members") / name, about | {"member": number, "rate": rate}
             )
             member = _train(
                 setup, config, folder, first, (number, rate, restarts), run_key, on_steps
@@ -118,16 +119,6 @@ def fit_ensemble(
             "choose another --config."
         )
     return members
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(
-            f"{folder} can not be made a folder for results: {problem.strerror or problem}."
-        ) from problem
-    return folder
 
 
 def _train(

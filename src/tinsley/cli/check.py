@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tinsley.cli.console import announce, console
+from tinsley.cli.console import announce, console, progress
 from tinsley.status import Redshift
 
 SETS = {"complete": 1.0, "dropped": 0.0}
@@ -46,10 +45,12 @@ def check(
 
     from tinsley.catalog.run import refuse_free_redshifts
     from tinsley.io.models import load_posterior
+    from tinsley.io.results import make_folder
 
     started = time.monotonic()
     loaded = load_posterior(model)
     refuse_free_redshifts(loaded, redshift)
+    make_folder(out)
     histories = histories if redshift == Redshift.GIVEN else 0
     keys = jax.random.split(jax.random.key(seed), len(SETS) + 1)
     results, ranks = {}, {}
@@ -87,7 +88,7 @@ def _check_prior(
 
     loaded, redshift = of
     key_truth, key_draws = jax.random.split(key)
-    simulator, snr_range = _simulator(loaded, complete), loaded.spec.snr_range
+    simulator, snr_range = loaded.simulator(complete), loaded.spec.snr_range
     truth = simulate_prior(
         loaded.posterior, simulator, size[0], snr_range, key_truth, redshift=redshift
     )
@@ -127,7 +128,7 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
     truth = simulate_histories(
         build_model(),
         load_filters(loaded.spec.filters),
-        _simulator(loaded, 1.0),
+        loaded.simulator(1.0),
         tuple(column[rows] for column in all_histories),
         key_truth,
     )
@@ -149,27 +150,11 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
     return summary, ranks
 
 
-def _simulator(loaded: Any, complete: float) -> Any:
-    """The model's own prior, redshifts and noise."""
-    from tinsley.infer.simulator import Simulator
-    from tinsley.observe.noise import BroadNoise
-
-    spec, posterior = loaded.spec, loaded.posterior
-    noise = BroadNoise(*spec.snr_range)
-    return Simulator(posterior.space, posterior.tables, noise, spec.redshift_range, complete)
-
-
 def _calibrate(loaded: Any, truth: Any, draws: int, name: str, key: Any) -> Any:
     """Ranks of a set, with a bar."""
     from tinsley.infer.calibrate import calibrate
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with progress("{task.description}", "{task.completed:,}/{task.total:,}") as bar:
         task = bar.add_task(name, total=len(truth.seen.redshift))
         return calibrate(
             loaded.posterior,
@@ -212,15 +197,10 @@ def _settings(loaded: Any, number: int, histories: int, draws: int, seed: int) -
 
 
 def _write(out: Path, report: dict[str, Any], ranks: dict[str, Any]) -> None:
-    from tinsley.errors import InputError
     from tinsley.infer.ranks import JOINT, JUDGED
     from tinsley.io.results import new_file, write_json
     from tinsley.plot.calibration import coverage, pp_lines, rank_histograms
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out} can not be made a folder for results: {problem}.") from problem
     write_json(out / "check.json", report)
     figures, curves, levels = {}, {}, np.linspace(0, 1, 101)
     for name, by_kind in ranks.items():

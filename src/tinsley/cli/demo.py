@@ -93,17 +93,12 @@ def summary(
 
 def _first_rows(sample: Path, number: int, out: Path) -> Path:
     """A catalogue of the sample's first rows, in the folder of the run."""
-    from tinsley.errors import InputError
-    from tinsley.io.results import write_parquet
+    from tinsley.io.results import make_folder, write_parquet
     from tinsley.io.tables import open_table
 
     table = open_table(sample)
     kinds: Any = {name: "name" if name == "object_id" else "real" for name in table.columns}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out} can not be made a folder for results: {problem}.") from problem
-    write_parquet(out / "catalog.parquet", next(table.pieces(kinds, number, 0)), {})
+    write_parquet(make_folder(out) / "catalog.parquet", next(table.pieces(kinds, number, 0)), {})
     return out / "catalog.parquet"
 
 
@@ -116,19 +111,15 @@ def _save_figures(
 ) -> dict[str, Any]:
     """Write every figure, and return the misfit of each band."""
     from tinsley.catalog.residuals import best_fit_residuals, misfit_by_band
-    from tinsley.errors import InputError
-    from tinsley.io.results import new_file
+    from tinsley.io.results import make_folder, new_file
 
-    try:
-        (out / "figures").mkdir(exist_ok=True)
-    except OSError as problem:
-        raise InputError(f"{out / 'figures'} can not be made a folder: {problem}.") from problem
+    folder = make_folder(out / "figures", "figures")
     posterior = loaded.posterior
     residual = best_fit_residuals(posterior.tables, posterior.space, catalog, out, manifest)
     misfit = misfit_by_band(residual, catalog.survey.bands)
     with console.status("drawing figures"):
         for name, figure in _figures(loaded, catalog, galaxies, out, manifest, residual, misfit):
-            with new_file(out / "figures" / f"{name}.png") as file:
+            with new_file(folder / f"{name}.png") as file:
                 figure.savefig(file, format="png")
     return misfit
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinsley.cli.console import announce, console
+from tinsley.cli.console import announce, console, progress
 from tinsley.status import Redshift, Refine
 
 
@@ -78,13 +77,7 @@ def infer(
     console.print(
         f"{table.n_rows:,} galaxies, layout {table.layout.name}, model {loaded.spec.name}"
     )
-    with Progress(
-        TextColumn("inferring"),
-        BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
+    with progress("inferring", "{task.completed:,}/{task.total:,}") as bar:
         task = bar.add_task("", total=table.n_rows)
         manifest = run_catalog(
             loaded, table, usual, out, settings, lambda rows: bar.advance(task, rows)

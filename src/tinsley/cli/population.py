@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinsley.cli.console import console
+from tinsley.cli.console import announce, console, progress
 
 if TYPE_CHECKING:
     from tinsley.catalog.population import EnsembleSettings, Member
@@ -84,9 +82,10 @@ def population(
     save_population(out, columns, manifest, seed)
     _save_corner(setup, derived_tables, columns, out)
     worst = max(member["photometry_ratio"] for member in manifest["members"])
-    console.print(
-        f"[bold]{escape(str(out))}[/]: {len(fitted)} populations; photometry within {worst:.2f} of "
-        f"its sampling noise; {manifest['unreached_share']:.1%} of the galaxies out of reach"
+    announce(
+        out,
+        f"{len(fitted)} populations; photometry within {worst:.2f} of its sampling noise; "
+        f"{manifest['unreached_share']:.1%} of the galaxies out of reach",
     )
 
 
@@ -178,13 +177,8 @@ def _fit(
     about: dict[str, Any],
 ) -> list[Member]:
     """Train with a bar for all members together."""
-    with Progress(
-        TextColumn("member {task.fields[member]}"),
-        BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,} steps  loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
+    count = "{task.completed:,}/{task.total:,} steps  loss {task.fields[loss]}"
+    with progress("member {task.fields[member]}", count) as bar:
         total = settings.members * config.steps
         task = bar.add_task("", total=total, member=0, loss="")
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinsley.cli.console import announce, console
+from tinsley.cli.console import announce, progress
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -60,8 +59,7 @@ def posterior(
 
     if density not in FLOWS:
         raise InputError(f"no density {density!r}; expected one of {', '.join(FLOWS)}.")
-    if not out.parent.is_dir():
-        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
+    _refuse_missing_folder(out)
     survey_ = load_survey(survey)
     tables, _ = build_tables(survey_.filters, REDSHIFT_RANGE)
     snr_range = tuple(
@@ -104,20 +102,15 @@ def redshift(
 
     from tinsley.density.histogram import REDSHIFT, make_histogram
     from tinsley.density.train import Schedule, start_training
-    from tinsley.errors import InputError
     from tinsley.infer.amortized import redshift_pairs
     from tinsley.infer.features import n_features_without_redshift
-    from tinsley.infer.simulator import Simulator
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import Networks, load_posterior, save_model
-    from tinsley.observe.noise import BroadNoise
 
-    if not out.parent.is_dir():
-        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
+    _refuse_missing_folder(out)
     loaded = load_posterior(model)
     spec, posterior_ = loaded.spec, loaded.posterior
-    noise = BroadNoise(*spec.snr_range)
-    simulator = Simulator(posterior_.space, posterior_.tables, noise, spec.redshift_range)
+    simulator = loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
     key_net, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
     n_features = n_features_without_redshift(len(spec.bands))
@@ -131,6 +124,14 @@ def redshift(
     )
     save_model(out, taught, Networks(posterior_.flow, folder.best(density)))
     announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+
+
+def _refuse_missing_folder(out: Path) -> None:
+    """Before the training, not after it."""
+    from tinsley.errors import InputError
+
+    if not out.parent.is_dir():
+        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
 
 
 def _train(begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
@@ -157,7 +158,8 @@ def _train(begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any) -> li
     before = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
     every = max(1, min(8, schedule.steps // BLOCK // 10)) * BLOCK
-    with _progress() as bar:
+    count = "{task.completed}/{task.total} steps  loss {task.fields[loss]}"
+    with progress("{task.description}", count) as bar:
         task = bar.add_task("training", total=schedule.steps, completed=int(state.step), loss="")
         while (done := int(state.step)) < schedule.steps:
             n = min(BLOCK, schedule.steps - done)
@@ -210,13 +212,3 @@ def _outcome(history: list[dict]) -> dict[str, Any]:
     """The best validation and the last."""
     best = min(history, key=lambda entry: entry["validation_loss"])
     return {"best": best, "last": history[-1]}
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps  loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from tinsley.density.histogram import ConditionalHistogram
 from tinsley.infer.amortized import AmortizedPosterior, Draws, weigh
 from tinsley.infer.features import features, features_without_redshift
 from tinsley.infer.likelihood import Observation
@@ -37,9 +38,7 @@ def draw_free(
     Raises:
         ValueError: The model was not taught redshifts.
     """
-    density = posterior.redshift_density
-    if density is None:
-        raise ValueError("the model needs redshifts; `tinsley train redshift` teaches them.")
+    density = _density(posterior)
     key_redshift, key_flow, key_mass = jax.random.split(key, 3)
     redshift, log_q_redshift = density.sample_and_log_prob(
         number, features_without_redshift(seen), key=key_redshift
@@ -55,11 +54,15 @@ def draw_free(
 
 def log_q_of(posterior: AmortizedPosterior, seen: Observation, x: Array, redshift: Array) -> Array:
     """Ln of the density, over the prior's, that `draw_free` draws a point from; one galaxy."""
-    density = posterior.redshift_density
-    if density is None:
-        raise ValueError("the model needs redshifts; `tinsley train redshift` teaches them.")
+    density = _density(posterior)
     log_q = posterior.flow.log_prob(
         x, features(seen._replace(redshift=redshift), posterior.cosmology)
     )
     log_q_redshift = density.log_prob(redshift, features_without_redshift(seen))
     return log_q + log_q_redshift + np.log(density.high - density.low)
+
+
+def _density(posterior: AmortizedPosterior) -> ConditionalHistogram:
+    if posterior.redshift_density is None:
+        raise ValueError("the model needs redshifts; `tinsley train redshift` teaches them.")
+    return posterior.redshift_density

@@ -10,7 +10,7 @@ import equinox as eqx
 
 from tinsley.density.train import TrainState
 from tinsley.errors import InputError
-from tinsley.io.results import new_file, write_json
+from tinsley.io.results import make_folder, new_file, write_json
 
 _STATE, _BEST, _SETUP, _HISTORY = "state.eqx", "best.eqx", "setup.json", "history.json"
 
@@ -28,13 +28,7 @@ class TrainingFolder:
         Raises:
             InputError: The folder can not be made, or was begun with other settings.
         """
-        self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise InputError(
-                f"{folder} can not be made a folder for checkpoints: {problem.strerror or problem}."
-            ) from problem
+        self.folder = make_folder(folder, "checkpoints")
         setup = json.loads(json.dumps(setup))
         path = folder / _SETUP
         if not path.exists():

@@ -22,12 +22,14 @@ from tinsley.density.histogram import ConditionalHistogram, make_histogram
 from tinsley.errors import InputError
 from tinsley.infer.amortized import AmortizedPosterior
 from tinsley.infer.features import n_features, n_features_without_redshift
+from tinsley.infer.simulator import Simulator
 from tinsley.infer.spec import PosteriorSpec, spec_from_dict
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
 from tinsley.io.histories import load_provabgs_bases, load_sfh_bases
 from tinsley.io.results import new_file
+from tinsley.observe.noise import BroadNoise
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
 from tinsley.sps.derived import DerivedTables, make_derived_tables
@@ -65,6 +67,16 @@ class LoadedPosterior:
     posterior: AmortizedPosterior
     spec: PosteriorSpec
     sha256: str
+
+    def simulator(self, complete: float = 0.5) -> Simulator:
+        """The galaxies that it was trained on: its prior, redshifts and noise.
+
+        Args:
+            complete: Share with every band; see `Simulator`.
+        """
+        posterior, spec = self.posterior, self.spec
+        noise = BroadNoise(*spec.snr_range)
+        return Simulator(posterior.space, posterior.tables, noise, spec.redshift_range, complete)
 
 
 def model_names() -> list[str]:

@@ -18,6 +18,21 @@ import pyarrow.parquet
 from tinsley.errors import InputError
 
 
+def make_folder(path: Path, purpose: str = "results") -> Path:
+    """The folder, made if it is not there, with those above it.
+
+    Raises:
+        InputError: It can not be made; the message says what for.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise InputError(
+            f"{path} can not be made a folder for {purpose}: {problem.strerror or problem}."
+        ) from problem
+    return path
+
+
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write bytes into, at `path` once it is complete.

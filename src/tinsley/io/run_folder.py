@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tinsley.errors import InputError
-from tinsley.io.results import new_file, write_json, write_parquet
+from tinsley.io.results import make_folder, new_file, write_json, write_parquet
 
 Columns = Mapping[str, np.ndarray]
 
@@ -38,13 +38,7 @@ class RunFolder:
         Raises:
             InputError: The folder can not be made, or holds other results.
         """
-        self.folder, self._metadata = folder, metadata
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise InputError(
-                f"{folder} can not be made a folder for results: {problem.strerror or problem}."
-            ) from problem
+        self.folder, self._metadata = make_folder(folder), metadata
         if (folder / _RUN).exists():
             self._refuse_other_run(setup)
         elif any((folder / name).exists() for name in (_TABLE, _PARTS, _DRAWS)):
