@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,8 @@ import pytest
 from jax.scipy.stats import norm
 from scipy import stats
 
-from tinsley.infer.amortized import posterior_pairs, training_loss
 from tinsley.infer.features import features
+from tinsley.infer.pairs import FreshPairs, posterior_pairs, training_loss
 from tinsley.infer.simulator import Simulator
 from tinsley.observe.photometry import photometry
 from tinsley.parameters import MASS
@@ -78,6 +80,23 @@ def test_complete_photometry_on_request(small_simulator, made, key):
     assert bool(jnp.all(whole.observe(made.theta, made.flux_true, key=key).seen.mask))
 
 
+def test_galaxies_outside_a_range_of_flux_are_left_out(small_simulator, made, key):
+    flux = np.asarray(made.seen.flux)
+    ends = np.quantile(flux, [0.2, 0.95], axis=0).T
+    kept = dataclasses.replace(small_simulator, flux_range=tuple(map(tuple, ends.tolist())))
+    some = kept.sample(N, key=key)
+    assert not some.seen.mask.all()  # bands that were dropped do not count
+    low, high = ends.T
+    inside = (some.seen.flux >= low) & (some.seen.flux <= high)
+    assert np.all(inside | ~some.seen.mask)
+    inside = (flux >= low) & (flux <= high)
+    expected = np.asarray(made.flux_true)[np.all(inside | ~np.asarray(made.seen.mask), axis=1)]
+    found = np.asarray(some.flux_true)
+    for band in range(5):
+        assert stats.ks_2samp(found[:, band], expected[:, band]).pvalue > FALSE_ALARM
+    assert len(np.unique(found[:, 0])) == N
+
+
 def test_same_key_same_galaxies(small_simulator, made):
     again = small_simulator.sample(N, key=jax.random.key(3))
     for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(again), strict=True):
@@ -109,7 +128,9 @@ class Prior:
 
 def test_loss_is_the_mean_of_minus_log_q(small_simulator):
     key = jax.random.key(3)
-    loss = jax.jit(lambda k: training_loss(Prior(), (small_simulator, N, posterior_pairs), k))(key)
+    loss = jax.jit(
+        lambda k: training_loss(Prior(), FreshPairs(small_simulator, posterior_pairs, N), k)
+    )(key)
     x, condition = posterior_pairs(small_simulator, N, key)
     log_q = stats.norm.logpdf(np.asarray(x, float)).sum(axis=1) + 0.01 * np.asarray(condition)[:, 0]
     assert float(loss) == pytest.approx(-np.mean(log_q), rel=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -16,10 +17,21 @@ from conftest import SMALL_FLOW
 from tinsley.cli import train as cli_train
 from tinsley.cli.main import run
 from tinsley.density import flows
-from tinsley.density.flows import make_flow
-from tinsley.density.train import Schedule, start_training, train_block
+from tinsley.density.flows import make_flow, standardised
+from tinsley.density.train import Schedule, UntilNoGain, start_training, train_block
+from tinsley.infer import pairs as pairs_module
+from tinsley.infer.config import CONFIGS
+from tinsley.infer.features import n_features
+from tinsley.infer.pairs import FreshPairs, StoredPairs, posterior_pairs, store_pairs
 from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.histories import (
+    PROVABGS_METALLICITY_FILE,
+    PROVABGS_SFH_FILE,
+    PROVABGS_TIME_FILE,
+    load_sfh_bases,
+)
 from tinsley.io.models import load_posterior, read_model
+from tinsley.parameters import MASS
 
 MIX = jnp.asarray([[1.0, 0.5], [-0.3, 0.8], [0.2, 0.2]])
 SIGMA = jnp.asarray([0.5, 0.7, 0.3])
@@ -140,12 +152,22 @@ def test_rate_warms_up_and_comes_down():
 def small_training(monkeypatch, own_cache):
     """The real command on a narrow range of redshifts, with a small network, compiled once."""
     config = SMALL_FLOW | {"kind": "maf"}  # compiles faster than the default
-    first = functools.cache(lambda *shape: make_flow(config, *shape, key=jax.random.key(0)))
-    monkeypatch.setattr(flows, "make_flow", lambda config, *shape, key: first(*shape))
-    monkeypatch.setattr(cli_train, "REDSHIFT_RANGE", (0.05, 0.06))
+    without = config | {"embedding_size": 0}
+    first = functools.cache(
+        lambda size, *shape: make_flow(config if size else without, *shape, key=jax.random.key(0))
+    )
+    monkeypatch.setattr(
+        flows, "make_flow", lambda config, *shape, key: first(config["embedding_size"], *shape)
+    )
     monkeypatch.setattr(cli_train, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
-    monkeypatch.setitem(flows.FLOWS, "coupling", config)
+    monkeypatch.setitem(flows.FLOWS, "maf", config)
+    for name, changes in (
+        ("tinsley", {"flow": config}),
+        ("sedflow", {"flow": without, "schedule": UntilNoGain(patience=2)}),
+    ):
+        small = dataclasses.replace(CONFIGS[name], redshift_range=(0.05, 0.06), **changes)
+        monkeypatch.setitem(CONFIGS, name, small)
 
 
 def train(monkeypatch, *options, kind="posterior") -> int:
@@ -168,12 +190,99 @@ def test_a_killed_training_goes_on_to_the_same_model(small_training, tmp_path, m
     one, other = read_model(whole), read_model(resumed)
     assert_same_bits(one[1], other[1])
     assert without_seconds(one[0]) == without_seconds(other[0])
-    assert [e["step"] for e in json.loads((tmp_path / "b/history.json").read_text())] == [
-        4,
-        8,
-        12,
-        16,
-    ]
+    history = json.loads((tmp_path / "b/history.json").read_text())
+    assert [e["step"] for e in history] == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+@pytest.fixture
+def papers_folder(tmp_path):
+    """The embedded bases, and metallicities that rise and that do not, in provabgs' files."""
+    bases = load_sfh_bases()
+    times, rows = bases.lookback_gyr[::-1], bases.sfr[[1, 2, 0, 3], ::-1]
+    np.savetxt(tmp_path / PROVABGS_TIME_FILE, times)
+    np.savetxt(tmp_path / PROVABGS_SFH_FILE, rows)
+    np.savetxt(tmp_path / PROVABGS_METALLICITY_FILE, [5.0 * np.exp(-times), 0 * times + 2.0])
+    return tmp_path
+
+
+def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_bases(
+    small_training, papers_folder, tmp_path, monkeypatch
+):
+    out = tmp_path / "sedflow.tinsley"
+    options = ["--config", "sedflow", "--provabgs-bases", papers_folder, "--galaxies", 400]
+    options += ["--batch", 40, "--run", tmp_path / "run", "--out", out]
+    assert train(monkeypatch, *options) == 0
+    loaded = load_posterior(out)
+    spec, history = loaded.spec, json.loads((tmp_path / "run/history.json").read_text())
+    losses = [entry["validation_loss"] for entry in history]
+    assert len(losses) == 8 + 1 + int(np.argmin(losses))  # two epochs of four, no gain
+    assert [e["step"] for e in history[:3]] == [2, 4, 6]  # a quarter of 9 batches, rounded
+    assert loaded.posterior.flow_space.names == loaded.posterior.space.names
+    assert {"gamma_1", "gamma_2", MASS} <= set(loaded.posterior.space.names)
+    made = loaded.simulator().sample(500, key=jax.random.key(1))
+    low, high = np.asarray(spec.flux_range).T
+    assert np.all((made.seen.flux >= low) & (made.seen.flux <= high))
+    assert made.seen.mask.all()
+    embedded = load_sfh_bases()
+    np.testing.assert_allclose(loaded.model.bases.sfr, embedded.sfr)
+    statistics = loaded.posterior.flow.embedding
+    assert statistics.mean.shape == statistics.std.shape == (n_features(5),)
+    assert float(statistics.std.min()) > 0
+
+
+def test_bases_go_with_gammas(small_training, papers_folder, tmp_path, monkeypatch, capsys):
+    out = ["--run", tmp_path / "run", "--out", tmp_path / "model.tinsley"]
+    assert train(monkeypatch, "--config", "sedflow", *out) == 2
+    assert "the papers' bases" in capsys.readouterr().err
+    assert train(monkeypatch, "--provabgs-bases", papers_folder, *out) == 2
+    assert "gamma_1 and gamma_2" in capsys.readouterr().err
+    assert train(monkeypatch, "--config", "popsed", *out) == 2
+    assert "expected one of tinsley, sedflow" in capsys.readouterr().err
+    assert train(monkeypatch, "--galaxies", 500, "--steps", 5, *out) == 2
+    assert "the stopping rule decides" in capsys.readouterr().err
+    assert train(monkeypatch, "--steps", 16, "--hours", 0.0, *out) == 2
+    assert "before the first validation" in capsys.readouterr().err
+
+
+def test_training_stops_when_some_epochs_bring_nothing():
+    rule = UntilNoGain(galaxies=1000, batch=50, patience=2)
+    losses = [3.0, 2.0, 1.0, *[1.5] * 7]
+    history = [entry(i, loss) for i, loss in enumerate(losses)]
+    assert not any(rule.is_over(history[:n]) for n in range(len(history)))
+    assert not rule.is_over(history)
+    assert rule.is_over([*history, entry(10, 1.0)])  # no lower than before
+    assert not rule.is_over([*history, entry(10, 0.9)])
+
+
+def test_stored_pairs_stay_together_and_all_are_drawn(key):
+    x = jnp.arange(50.0)[:, None]
+    stored = StoredPairs(x, 2 * x, 5000)
+    points, told = stored.batch(key)
+    np.testing.assert_array_equal(told, 2 * points)
+    assert len(np.unique(points)) == 50
+
+
+def test_a_stored_set_is_that_of_its_key_and_its_chunks_differ(small_simulator, key, monkeypatch):
+    monkeypatch.setattr(pairs_module, "_CHUNK", 64)
+    fresh = FreshPairs(small_simulator, posterior_pairs, 8)
+    x, told = store_pairs(fresh, 150, key)
+    assert (len(x), len(told)) == (150, 150)
+    assert len(np.unique(x[:, 0])) == 150
+    np.testing.assert_array_equal(store_pairs(fresh, 150, key)[0], x)
+
+
+def test_a_flow_without_embedding_sees_standard_features(key):
+    config = SMALL_FLOW | {"kind": "maf", "embedding_size": 0}
+    told = 3.0 + 5.0 * jax.random.normal(key, (500, 4)) * jnp.asarray([1.0, 1.0, 1.0, 0.0])
+    flow = standardised(make_flow(config, 4, 2, key=key), told)
+    seen = jax.vmap(flow.embedding)(told)
+    np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(seen.std(axis=0), [1, 1, 1, 0], atol=1e-4)
+    slope = eqx.filter_grad(lambda f: f.log_prob(jnp.ones(2), told[0]))(flow)
+    assert not np.any(slope.embedding.mean)
+    assert not np.any(slope.embedding.std)
+    with_network = make_flow(SMALL_FLOW, 4, 2, key=key)
+    assert standardised(with_network, told) is with_network
 
 
 def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monkeypatch):
@@ -222,5 +331,5 @@ def killed_at(number: int, write):
 def without_seconds(spec) -> dict:
     plain = spec.to_dict()
     for validation in (plain["training"]["best"], plain["training"]["last"]):
-        del validation["seconds"]
+        del validation["seconds"], validation["cpu_seconds"]
     return plain

@@ -212,7 +212,7 @@ class Result:
         loaded, rows = self.posterior.loaded, self.photometry
         theta = {name: np.asarray(v[galaxy], float) for name, v in self.draws.items()}
         theta.setdefault("redshift", np.full(self.weight.shape[1], rows.redshift[galaxy]))
-        close = close_up(loaded, models.build_model(), theta, self.weight[galaxy])
+        close = close_up(loaded, loaded.model, theta, self.weight[galaxy])
         there = rows.mask[galaxy]
         flux, sigma = (np.where(there, x[galaxy], np.nan) for x in (rows.flux, rows.sigma))
         spectra, filters = (close.wave_aa, close.spectra_ujy), load_filters(loaded.spec.filters)

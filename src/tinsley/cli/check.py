@@ -88,7 +88,7 @@ def _check_prior(
 
     loaded, redshift = of
     key_truth, key_draws = jax.random.split(key)
-    simulator, snr_range = loaded.simulator(complete), loaded.spec.snr_range
+    simulator, snr_range = loaded.simulator(complete), loaded.snr_range
     truth = simulate_prior(
         loaded.posterior, simulator, size[0], snr_range, key_truth, redshift=redshift
     )
@@ -113,7 +113,6 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
     from tinsley.infer.truths import simulate_histories
     from tinsley.io.filters import load_filters
     from tinsley.io.histories import load_diffstarpop_histories
-    from tinsley.io.models import build_model
 
     key_rows, key_truth, key_draws = jax.random.split(key, 3)
     all_histories = load_diffstarpop_histories()
@@ -126,7 +125,7 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
         )
     rows = np.asarray(jax.random.permutation(key_rows, inside))[: size[0]]
     truth = simulate_histories(
-        build_model(),
+        loaded.model,
         load_filters(loaded.spec.filters),
         loaded.simulator(1.0),
         tuple(column[rows] for column in all_histories),
@@ -159,7 +158,7 @@ def _calibrate(loaded: Any, truth: Any, draws: int, name: str, key: Any) -> Any:
         return calibrate(
             loaded.posterior,
             truth,
-            loaded.spec.snr_range,
+            loaded.snr_range,
             _effort(draws),
             key,
             lambda done, of: bar.update(task, completed=done, total=of),

@@ -171,13 +171,12 @@ def _example(
     """A well-measured galaxy's posterior and its spectrum; nothing if none has a posterior."""
     from tinsley.catalog.closeup import choose_example, look_closely
     from tinsley.io.filters import load_filters
-    from tinsley.io.models import build_model
     from tinsley.plot.galaxy import corner_plot, sed
 
     i = choose_example(galaxies, rows)
     if i is None:
         return
-    close = look_closely(loaded, build_model(), rows.take(slice(i, i + 1)), draws)
+    close = look_closely(loaded, loaded.model, rows.take(slice(i, i + 1)), draws)
     title = f"SDSS galaxy {rows.object_id[i]}, z = {rows.redshift[i]:.3f}"
     yield "galaxy_corner", corner_plot(close.theta, close.weight, title=title)
     spectra, observed = (close.wave_aa, close.spectra_ujy), (rows.flux[i], rows.sigma[i])

@@ -33,6 +33,7 @@ def photometry(
 
     from tinsley.io.band_tables import load_band_tables
     from tinsley.io.filters import load_filters
+    from tinsley.io.histories import load_provabgs_bases
     from tinsley.io.models import build_model
     from tinsley.io.parameters import read_parameters
     from tinsley.io.results import write_table
@@ -42,7 +43,7 @@ def photometry(
     from tinsley.sps.galaxy import redshift_grid
 
     survey_ = load_survey(survey)
-    model = build_model(provabgs_bases)
+    model = build_model(load_provabgs_bases(provabgs_bases) if provabgs_bases else None)
     theta = read_parameters(parameters, model)
     filters = load_filters(survey_.filters)
     if exact:

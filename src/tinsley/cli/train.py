@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from tinsley.cli.console import announce, progress
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
-REDSHIFT_RANGE = (0.01, 0.6)
+SNR_KEYS = ("snr_min", "snr_max")
 SNR_MARGIN = (0.7, 1.1)
 """The training S/N goes a little beyond the survey's, so that its ends are not edges."""
 N_VALIDATION = 8192
@@ -31,53 +32,128 @@ def posterior(
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
     run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path("runs/train"),
     name: Annotated[str, typer.Option(help="Name of the model.")] = "my-posterior",
+    config: Annotated[
+        str, typer.Option(help="tinsley, or sedflow: the paper's priors, noise, flow and rule.")
+    ] = "tinsley",
     density: Annotated[
-        str, typer.Option(help="coupling (default) or maf (SEDflow's).")
-    ] = "coupling",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 50_000,
-    batch: Annotated[int, typer.Option(min=8, help="Fresh galaxies a step.")] = 1024,
+        str | None, typer.Option(help="coupling or maf, in place of the configuration's flow.")
+    ] = None,
+    provabgs_bases: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the papers' NMF text files, for gamma_1, gamma_2."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [50000].")] = None,
+    batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [1024].")] = None,
+    galaxies: Annotated[
+        int | None, typer.Option(min=100, help="Train on a fixed set of so many, a tenth held out.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so long; start again to go on.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
 ) -> None:
     """Train an amortised posterior: photometry with errors and redshift to 12 parameters.
 
-    Every batch is simulated anew; a fixed validation set decides which weights are kept. Kill it
-    and start it again with the same options: it goes on from the last checkpoint.
+    Every batch is simulated anew (sedflow: drawn from a fixed set); held-out galaxies decide which
+    weights are kept. Kill it and start it again with the same options: it goes on from the last
+    checkpoint. --density gives a configuration another flow, with Tinsley's way to train it unless
+    --galaxies says otherwise.
     """
     import jax
 
-    from tinsley.density.flows import FLOWS, make_flow
-    from tinsley.density.train import Schedule, start_training
-    from tinsley.errors import InputError
-    from tinsley.infer.amortized import posterior_pairs
+    from tinsley.density.flows import make_flow, standardised
+    from tinsley.density.train import start_training
+    from tinsley.infer.amortized import flow_space
     from tinsley.infer.features import n_features
-    from tinsley.infer.simulator import Simulator
+    from tinsley.infer.pairs import posterior_pairs, posterior_pairs_with_mass
     from tinsley.io.checkpoints import TrainingFolder
-    from tinsley.io.models import Networks, build_tables, physics_checksums, save_model
+    from tinsley.io.histories import load_provabgs_bases
+    from tinsley.io.models import Networks, bases_to_dict, physics_checksums, save_model
     from tinsley.io.surveys import load_survey
-    from tinsley.observe.noise import BroadNoise
-    from tinsley.parameters import default_space
 
-    if density not in FLOWS:
-        raise InputError(f"no density {density!r}; expected one of {', '.join(FLOWS)}.")
+    chosen = _choose(config, density, steps, batch, galaxies)
     _refuse_missing_folder(out)
     survey_ = load_survey(survey)
-    tables, _ = build_tables(survey_.filters, REDSHIFT_RANGE)
-    snr_range = tuple(
-        float(survey_.noise[k]) * m for k, m in zip(("snr_min", "snr_max"), SNR_MARGIN, strict=True)
-    )
-    simulator = Simulator(default_space(), tables, BroadNoise(*snr_range), REDSHIFT_RANGE)
-    schedule = Schedule(steps=steps, batch=batch)
+    bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
+    simulator = _simulator(chosen, survey_, bases)
     key_flow, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
-    n_dim = simulator.space.without_mass().n_unit
-    flow = make_flow(FLOWS[density], n_features(len(survey_.bands)), n_dim, key=key_flow)
-    setup = {"survey": survey_.name, "flow": FLOWS[density], "steps": steps, "batch": batch}
-    physics = physics_checksums() | {"filters": survey_.filters, "space": simulator.space.to_dict()}
-    folder = TrainingFolder(run, setup | physics | {"seed": seed, "snr_range": snr_range})
-    begun = folder.resume(start_training(flow, schedule))
-    history = _train(begun, (simulator, posterior_pairs), schedule, folder, (key_run, key_check))
-    spec = _spec(name, survey_, simulator, FLOWS[density], setup, history)
+    pairs = posterior_pairs if chosen.mass == "integrated" else posterior_pairs_with_mass
+    n_dim = flow_space(chosen.space, chosen.mass).n_unit
+    flow = make_flow(chosen.flow, n_features(len(survey_.bands)), n_dim, key=key_flow)
+    flow = standardised(flow, pairs(simulator, N_VALIDATION, key_check)[1])
+    setup = {"survey": survey_.name, "config": chosen.to_dict(), "bases": bases_to_dict(bases)}
+    setup |= physics_checksums() | {"filters": survey_.filters, "noise": simulator.noise.to_dict()}
+    folder = TrainingFolder(run, setup | {"seed": seed})
+    begun = folder.resume(start_training(flow, chosen.schedule))
+    history = _train(
+        begun, (simulator, pairs), chosen.schedule, folder, (key_run, key_check), hours
+    )
+    spec = _spec(name, survey_, simulator, chosen, history)
+    spec = dataclasses.replace(spec, bases=bases_to_dict(bases))
     save_model(out, spec, Networks(folder.best(flow)))
-    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+    announce(out, f"validation loss {spec.training['best']['validation_loss']:.4f}")
+
+
+def _choose(
+    config: str, density: str | None, steps: int | None, batch: int | None, galaxies: int | None
+) -> Any:
+    """The configuration that the options describe."""
+    from tinsley.density.flows import FLOWS
+    from tinsley.density.train import Schedule, UntilNoGain
+    from tinsley.errors import InputError
+    from tinsley.infer.config import CONFIGS
+
+    for what, value, known in (("config", config, CONFIGS), ("density", density, FLOWS)):
+        if value is not None and value not in known:
+            raise InputError(f"no {what} {value!r}; expected one of {', '.join(known)}.")
+    chosen = CONFIGS[config]
+    schedule: Schedule | UntilNoGain = chosen.schedule
+    if density is not None and FLOWS[density] != chosen.flow:
+        mass = "integrated" if density == "coupling" else chosen.mass
+        chosen = dataclasses.replace(chosen, flow=FLOWS[density], mass=mass)
+        schedule = Schedule()
+    if galaxies is not None:
+        fixed = schedule if isinstance(schedule, UntilNoGain) else UntilNoGain(batch=schedule.batch)
+        schedule = dataclasses.replace(fixed, galaxies=galaxies)
+    if steps is not None and isinstance(schedule, UntilNoGain):
+        raise InputError("--steps is for fresh galaxies; on a fixed set the stopping rule decides.")
+    changes: dict[str, Any] = {"steps": steps, "batch": batch}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    schedule = dataclasses.replace(schedule, **changes)
+    return dataclasses.replace(chosen, schedule=schedule)
+
+
+def _simulator(config: Any, survey: Any, bases: Any) -> Any:
+    """The galaxies of a configuration, as a survey would see them."""
+    from tinsley.errors import InputError
+    from tinsley.infer.simulator import Simulator
+    from tinsley.io.catalogs import load_noise_catalog, load_usual_error
+    from tinsley.io.models import build_model, build_tables
+    from tinsley.observe.noise import BroadNoise, flux_range
+
+    if ("gamma_1" in config.space.names) != (bases is not None):
+        raise InputError(
+            "the papers' bases (--provabgs-bases: the `dat` folder of the provabgs package) go "
+            "with configurations whose metallicity is gamma_1 and gamma_2, and only with those."
+        )
+    tables, _ = build_tables(survey.filters, config.redshift_range, build_model(bases))
+    if config.noise == "broad":
+        snr = [float(survey.noise[k]) * m for k, m in zip(SNR_KEYS, SNR_MARGIN, strict=True)]
+        return Simulator(
+            config.space, tables, BroadNoise(*snr), config.redshift_range, config.complete
+        )
+    noise = load_usual_error(survey)
+    if noise is None:
+        raise InputError(f"survey {survey.name} names no catalogue to take its errors from.")
+    known = load_noise_catalog(survey)
+    return Simulator(
+        config.space,
+        tables,
+        noise,
+        config.redshift_range,
+        config.complete,
+        flux_range=flux_range(known.flux, known.mask),
+    )
 
 
 @app.command()
@@ -96,14 +172,12 @@ def redshift(
     Galaxies are simulated as for MODEL itself. With the result, `tinsley infer --redshift free`
     gives photometric redshifts, and the other properties with their uncertainty in them.
     """
-    import dataclasses
-
     import jax
 
     from tinsley.density.histogram import REDSHIFT, make_histogram
     from tinsley.density.train import Schedule, start_training
-    from tinsley.infer.amortized import redshift_pairs
     from tinsley.infer.features import n_features_without_redshift
+    from tinsley.infer.pairs import redshift_pairs
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import Networks, load_posterior, save_model
 
@@ -134,8 +208,10 @@ def _refuse_missing_folder(out: Path) -> None:
         raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
 
 
-def _train(begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any) -> list[dict]:
-    """Go on from (state, history) to the end; a checkpoint at every validation.
+def _train(
+    begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any, hours: float | None = None
+) -> list[dict]:
+    """Go on from (state, history) until the schedule is over; a checkpoint at every validation.
 
     `taught` is a simulator and what a density is to learn from it.
     """
@@ -144,44 +220,70 @@ def _train(begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any) -> li
     import jax.numpy as jnp
 
     from tinsley.density.train import train_block
-    from tinsley.infer.amortized import training_loss
+    from tinsley.errors import InputError
+    from tinsley.infer.pairs import training_loss
 
-    simulator, pairs = taught
-    x, condition = pairs(simulator, N_VALIDATION, keys[1])
+    source, (x, told) = _source(taught, schedule, keys[1])
 
     @eqx.filter_jit
     def validation_loss(density: Any) -> Any:
-        each = jax.lax.map(lambda pair: density.log_prob(*pair), (x, condition), batch_size=1024)
+        each = jax.lax.map(lambda pair: density.log_prob(*pair), (x, told), batch_size=1024)
         return -jnp.mean(each)
 
     state, history = begun
-    before = history[-1]["seconds"] if history else 0.0
-    started = time.monotonic()
-    every = max(1, min(8, schedule.steps // BLOCK // 10)) * BLOCK
-    count = "{task.completed}/{task.total} steps  loss {task.fields[loss]}"
+    before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
+    started, worked, loss = time.monotonic(), time.process_time(), 0.0
+    count = "{task.completed:,} steps  loss {task.fields[loss]}"
     with progress("{task.description}", count) as bar:
         task = bar.add_task("training", total=schedule.steps, completed=int(state.step), loss="")
-        while (done := int(state.step)) < schedule.steps:
-            n = min(BLOCK, schedule.steps - done)
-            fixed = ((simulator, schedule.batch, pairs), training_loss, schedule, n)
+        while not schedule.is_over(history) and not _spent(hours, started):
+            done = int(state.step)
+            left = schedule.validate_every - done % schedule.validate_every
+            n = min(BLOCK, left, (schedule.steps or done + left) - done)
+            fixed = (source, training_loss, schedule, n)
             state, losses = train_block(fixed, state, keys[0])
-            bar.update(task, completed=done + n, loss=f"{float(jnp.mean(losses)):.3f}")
-            if (done + n) % every == 0 or done + n == schedule.steps:
+            loss = float(jnp.mean(losses))
+            bar.update(task, completed=done + n, loss=f"{loss:.3f}")
+            if n == left or done + n == schedule.steps:
                 history.append(
                     {
                         "step": done + n,
-                        "seconds": round(before + time.monotonic() - started, 1),
-                        "train_loss": float(jnp.mean(losses)),
+                        "seconds": round(before["seconds"] + time.monotonic() - started, 1),
+                        "cpu_seconds": round(
+                            before.get("cpu_seconds", 0.0) + time.process_time() - worked, 1
+                        ),
+                        "train_loss": loss,
                         "validation_loss": float(validation_loss(state.average)),
                     }
                 )
                 folder.save(state, history)
+    if not history:
+        raise InputError("stopped before the first validation; give it more --hours.")
     return history
 
 
-def _spec(
-    name: str, survey: Any, simulator: Any, flow: dict, setup: dict, history: list[dict]
-) -> Any:
+def _spent(hours: float | None, started: float) -> bool:
+    return hours is not None and time.monotonic() - started > 3600 * hours
+
+
+def _source(taught: Any, schedule: Any, key: Any) -> tuple[Any, Any]:
+    """What makes the batches, and the pairs of the galaxies held out."""
+    import jax.numpy as jnp
+
+    from tinsley.density.train import UntilNoGain
+    from tinsley.infer.pairs import FreshPairs, StoredPairs, store_pairs
+
+    simulator, pairs = taught
+    fresh = FreshPairs(simulator, pairs, schedule.batch)
+    if not isinstance(schedule, UntilNoGain):
+        return fresh, pairs(simulator, N_VALIDATION, key)
+    x, told = map(jnp.asarray, store_pairs(fresh, schedule.galaxies, key))
+    held_out = schedule.galaxies // 10
+    kept = StoredPairs(x[held_out:], told[held_out:], schedule.batch)
+    return kept, (x[:held_out], told[:held_out])
+
+
+def _spec(name: str, survey: Any, simulator: Any, config: Any, history: list[dict]) -> Any:
     """The header of the model file."""
     import jax
     import numpy as np
@@ -193,17 +295,23 @@ def _spec(
     made = simulator.sample(200_000, key=jax.random.key(0))
     limits = fit_colour_limits(np.asarray(made.flux_true), np.asarray(made.theta["redshift"]))
     sums: dict[str, Any] = dict(physics_checksums())
+    broad, noise = config.noise == "broad", simulator.noise
+    plain = config.to_dict()
     return PosteriorSpec(
         name=name,
         survey=survey.name,
         bands=survey.bands,
         filters=survey.filters,
-        space=simulator.space.to_dict(),
+        space=plain["space"],
         redshift_range=simulator.redshift_range,
-        snr_range=(simulator.noise.snr_min, simulator.noise.snr_max),
-        flow=flow,
+        snr_range=(noise.snr_min, noise.snr_max) if broad else (),
+        noise={} if broad else noise.to_dict(),
+        flux_range=simulator.flux_range,
+        complete=simulator.complete,
+        flow=config.flow,
+        mass=config.mass,
         colour_limits=limits.to_dict(),
-        training=setup | _outcome(history),
+        training=plain["schedule"] | _outcome(history),
         **sums,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 
 Loss = Callable[[Any, Any, Array], Array]
 """loss(model, data, key): mean loss of one fresh batch; `data` is whatever makes the batch."""
+
+_VALIDATIONS_AN_EPOCH = 4
 
 
 class AbstractAnnealed(eqx.Module):
@@ -56,12 +58,67 @@ class Schedule:
     average: float = 0.999
     clip: float = 5.0
 
+    @property
+    def validate_every(self) -> int:
+        """Steps from one validation to the next."""
+        return max(1, min(2000, self.steps // 8))
+
+    def is_over(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """True where the last step is done."""
+        return bool(history) and history[-1]["step"] >= self.steps
+
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that this schedule describes."""
         rate = optax.warmup_cosine_decay_schedule(
             0.0, self.rate, min(self.warmup, self.steps // 10), self.steps, self.rate * 1e-3
         )
         return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(rate))
+
+
+@dataclass(frozen=True)
+class UntilNoGain:
+    """Adam at one rate on a fixed set, until its validation loss has stopped falling.
+
+    Attributes:
+        batch: Galaxies a step.
+        rate: Learning rate.
+        galaxies: Size of the set, a tenth of which is kept back for validation.
+        patience: Epochs without gain after which to stop.
+        average: As `Schedule`'s; 0 for none.
+        clip: Largest norm of the gradient.
+
+    Source:
+        The sbi package's rule, with SEDflow's numbers (Hahn & Melchior 2022).
+    """
+
+    batch: int = 50
+    rate: float = 5e-4
+    galaxies: int = 1_131_561
+    patience: int = 20
+    average: float = 0.0
+    clip: float = 5.0
+
+    steps = None
+    """There is no limit."""
+
+    @property
+    def validate_every(self) -> int:
+        """Steps from one validation to the next: a quarter of an epoch."""
+        return max(1, round(0.9 * self.galaxies / self.batch / _VALIDATIONS_AN_EPOCH))
+
+    def is_over(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """True where the last validations brought no gain."""
+        losses = [entry["validation_loss"] for entry in history]
+        return len(losses) - _first_best(losses) > self.patience * _VALIDATIONS_AN_EPOCH
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser that this schedule describes."""
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.adam(self.rate))
+
+
+def _first_best(losses: Sequence[float]) -> int:
+    """Where the lowest is, counted from 0; 0 where there is none."""
+    return min(range(len(losses)), key=losses.__getitem__, default=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ says whether to trust them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,7 +19,8 @@ from jaxtyping import Array, Float
 from tinsley.cosmology import Cosmology
 from tinsley.density.flows import ConditionalFlow
 from tinsley.density.histogram import ConditionalHistogram
-from tinsley.infer.features import features, features_without_redshift
+from tinsley.infer.config import Mass
+from tinsley.infer.features import features
 from tinsley.infer.importance import PsisResult, pareto_smooth
 from tinsley.infer.likelihood import (
     LN10,
@@ -30,7 +30,7 @@ from tinsley.infer.likelihood import (
     integrate_mass,
     sample_log10_mass,
 )
-from tinsley.infer.simulator import Simulator
+from tinsley.observe.noise import AbstractNoise
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN, BandTables, unit_flux
 from tinsley.parameters import MASS, ParamSpace
 from tinsley.sps.derived import DerivedTables, derived
@@ -46,6 +46,9 @@ class AmortizedPosterior(eqx.Module):
         derived_tables: For the derived properties.
         redshift_density: Density of the redshift given the photometry; None if the redshift has to
             be given.
+        noise: p(sigma | flux), where the errors that it was trained with tell of the flux: then it
+            is a factor of the likelihood. None where they do not.
+        mass: Whether the flow leaves the mass to its exact integral, "integrated", or draws it.
     """
 
     flow: ConditionalFlow
@@ -53,11 +56,23 @@ class AmortizedPosterior(eqx.Module):
     tables: BandTables
     derived_tables: DerivedTables
     redshift_density: ConditionalHistogram | None = None
+    noise: AbstractNoise | None = None
+    mass: Mass = eqx.field(static=True, default="integrated")
+
+    @property
+    def flow_space(self) -> ParamSpace:
+        """The parameters that the flow draws."""
+        return flow_space(self.space, self.mass)
 
     @property
     def cosmology(self) -> Cosmology:
         """Distance and age."""
         return self.tables.history.cosmology
+
+
+def flow_space(space: ParamSpace, mass: Mass) -> ParamSpace:
+    """What a flow draws of a space."""
+    return space.without_mass() if mass == "integrated" else space
 
 
 class Draws(NamedTuple):
@@ -173,32 +188,3 @@ def _best(
     masses = integral.ln_peak / LN10 + MASS_UNIT_LOG10_MSUN
     best = {name: theta[name][first] for name in (*posterior.space.names, "redshift")}
     return best | {MASS: masses[first]}, misfit[first]
-
-
-def training_loss(
-    density: ConditionalFlow | ConditionalHistogram,
-    batch_of: tuple[Simulator, int, Pairs],
-    key: Array,
-) -> Float[Array, ""]:
-    """Mean -ln q(x | features) of a fresh batch: the loss of neural posterior estimation."""
-    simulator, number, pairs = batch_of
-    return -jnp.mean(jax.vmap(density.log_prob)(*pairs(simulator, number, key)))
-
-
-def posterior_pairs(simulator: Simulator, number: int, key: Array) -> tuple[Array, Array]:
-    """Fresh (unbounded parameters without mass, features) pairs."""
-    made = simulator.sample(number, key=key)
-    cosmology = simulator.tables.history.cosmology
-    space = simulator.space.without_mass()
-    x = space.to_unbounded(made.theta, cosmology.age_gyr(made.theta["redshift"]))
-    return x, features(made.seen, cosmology)
-
-
-def redshift_pairs(simulator: Simulator, number: int, key: Array) -> tuple[Array, Array]:
-    """Fresh (redshift, features without redshift) pairs."""
-    made = simulator.sample(number, key=key)
-    return made.theta["redshift"], features_without_redshift(made.seen)
-
-
-Pairs = Callable[[Simulator, int, Array], tuple[Array, Array]]
-"""What a density is taught: points and the features that they belong to."""

@@ -14,6 +14,8 @@ from tinsley.observe.noise import AbstractNoise
 from tinsley.observe.photometry import BandTables, photometry
 from tinsley.parameters import ParamSpace
 
+_OVERSAMPLING = 5
+
 
 class Simulation(NamedTuple):
     """Galaxies whose truth is known.
@@ -39,6 +41,8 @@ class Simulator(eqx.Module):
         redshift_range: Redshifts are uniform in it.
         complete: Share of galaxies with every band; of the others each band is dropped with
             probability `dropped`, never all of them.
+        flux_range: Galaxies with an observed flux outside, nanomaggies, (low, high) of each band,
+            are left out; empty to keep all.
     """
 
     space: ParamSpace
@@ -47,10 +51,24 @@ class Simulator(eqx.Module):
     redshift_range: tuple[float, float] = eqx.field(static=True)
     complete: float = eqx.field(static=True, default=0.5)
     dropped: float = eqx.field(static=True, default=0.4)
+    flux_range: tuple[tuple[float, float], ...] = eqx.field(static=True, default=())
 
     @eqx.filter_jit
     def sample(self, number: int, *, key: Array) -> Simulation:
-        """Simulate `number` galaxies."""
+        """Simulate `number` galaxies.
+
+        Where some are left out, five times as many are simulated and the first that remain are
+        taken; should they be too few, they come again.
+        """
+        if not self.flux_range:
+            return self._sample(number, key)
+        made = self._sample(_OVERSAMPLING * number, key)
+        inside = self._inside(made.seen)
+        remaining = jnp.argsort(~inside, stable=True)
+        rows = remaining[jnp.arange(number) % jnp.maximum(jnp.sum(inside), 1)]
+        return jax.tree.map(lambda values: values[rows], made)
+
+    def _sample(self, number: int, key: Array) -> Simulation:
         key_z, key_theta, key_observe = jax.random.split(key, 3)
         low, high = self.redshift_range
         redshift = jax.random.uniform(key_z, (number,), minval=low, maxval=high)
@@ -66,6 +84,11 @@ class Simulator(eqx.Module):
         flux = flux_true + sigma * jax.random.normal(key_noise, flux_true.shape)
         mask = self._mask(flux_true.shape, key_mask)
         return Simulation(theta, flux_true, Observation(flux, sigma, mask, theta["redshift"]))
+
+    def _inside(self, seen: Observation) -> Array:
+        """True where every measured flux is in the range, [batch]."""
+        low, high = jnp.asarray(self.flux_range).T
+        return jnp.all(~seen.mask | ((seen.flux >= low) & (seen.flux <= high)), axis=-1)
 
     def _mask(self, shape: tuple[int, ...], key: Array) -> Array:
         key_whole, key_band = jax.random.split(key)

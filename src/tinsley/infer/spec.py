@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinsley.infer.config import Mass
+
 
 @dataclass(frozen=True)
 class PosteriorSpec:
@@ -18,7 +20,8 @@ class PosteriorSpec:
         filters: Filter names, in order.
         space: The prior, `ParamSpace.to_dict`.
         redshift_range: Redshifts of the training galaxies.
-        snr_range: Range of the log-uniform S/N of the training galaxies.
+        snr_range: Range of the log-uniform S/N of the training galaxies; empty where they have
+            `noise` instead.
         flow: Shape of the network, as `tinsley.density.flows.make_flow` takes it.
         ssp_sha256, bases_sha256: Checksums of the physics it was trained on.
         colour_limits: `ColourLimits.to_dict`.
@@ -26,6 +29,12 @@ class PosteriorSpec:
         redshift_density: Shape of the network that gives redshifts, as
             `tinsley.density.histogram.make_histogram` takes it; empty if there is none.
         redshift_training: How that one came to be.
+        noise: p(sigma | flux) of the training galaxies, `AbstractNoise.to_dict`; empty where
+            `snr_range` says it.
+        flux_range: (low, high) of each band that they were kept to, nanomaggies; empty for all.
+        complete: Share of them with every band.
+        mass: Whether the flow leaves the mass to an exact integral, "integrated", or draws it.
+        bases: NMF bases of a user's own, `tinsley.io.models.bases_to_dict`; empty for the embedded.
     """
 
     name: str
@@ -34,7 +43,7 @@ class PosteriorSpec:
     filters: tuple[str, ...]
     space: list[dict[str, Any]]
     redshift_range: tuple[float, float]
-    snr_range: tuple[float, float]
+    snr_range: tuple[float, float] | tuple[()]
     flow: dict[str, Any]
     ssp_sha256: str
     bases_sha256: str
@@ -42,6 +51,11 @@ class PosteriorSpec:
     training: dict[str, Any] = field(default_factory=dict)
     redshift_density: dict[str, Any] = field(default_factory=dict)
     redshift_training: dict[str, Any] = field(default_factory=dict)
+    noise: dict[str, Any] = field(default_factory=dict)
+    flux_range: tuple[tuple[float, float], ...] = ()
+    complete: float = 0.5
+    mass: Mass = "integrated"
+    bases: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -51,10 +65,11 @@ class PosteriorSpec:
 def spec_from_dict(plain: dict[str, Any]) -> PosteriorSpec:
     """The inverse of `PosteriorSpec.to_dict`; ValueError where entries are missing or unknown."""
     fields = dataclasses.fields(PosteriorSpec)
-    needed = {f.name for f in fields if f.default_factory is dataclasses.MISSING}
+    needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     wrong = sorted((set(plain) - {f.name for f in fields}) | (needed - set(plain)))
     if wrong:
         raise ValueError(f"a model's description has missing or unknown entries: {wrong}.")
     tuples = ("bands", "filters", "redshift_range", "snr_range")
     entries: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in plain.items()}
+    entries["flux_range"] = tuple((low, high) for low, high in entries.get("flux_range", ()))
     return PosteriorSpec(**entries)

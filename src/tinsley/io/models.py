@@ -20,18 +20,19 @@ import tinsley
 from tinsley.density.flows import ConditionalFlow, make_flow
 from tinsley.density.histogram import ConditionalHistogram, make_histogram
 from tinsley.errors import InputError
-from tinsley.infer.amortized import AmortizedPosterior
+from tinsley.infer.amortized import AmortizedPosterior, flow_space
 from tinsley.infer.features import n_features, n_features_without_redshift
 from tinsley.infer.simulator import Simulator
 from tinsley.infer.spec import PosteriorSpec, spec_from_dict
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
-from tinsley.io.histories import load_provabgs_bases, load_sfh_bases
+from tinsley.io.histories import load_sfh_bases
 from tinsley.io.results import new_file
-from tinsley.observe.noise import BroadNoise
+from tinsley.observe.noise import BroadNoise, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
+from tinsley.sps.bases import SfhBases, sfh_bases_from_dict
 from tinsley.sps.derived import DerivedTables, make_derived_tables
 from tinsley.sps.galaxy import GalaxyModel, redshift_grid
 from tinsley.sps.metallicity import NmfMetallicity
@@ -40,6 +41,9 @@ FORMAT = 1
 MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
 ALIASES = {"sdss": "sdss-v1"}
 """A survey's own name stands for its newest model."""
+
+NmfBases = tuple[SfhBases, SfhBases]
+"""Of star formation, and of metallicity."""
 
 
 class Networks(NamedTuple):
@@ -68,15 +72,31 @@ class LoadedPosterior:
     spec: PosteriorSpec
     sha256: str
 
-    def simulator(self, complete: float = 0.5) -> Simulator:
+    @property
+    def model(self) -> GalaxyModel:
+        """The physics that it was trained on, not tabulated."""
+        return _model_of(self.spec)
+
+    @property
+    def snr_range(self) -> tuple[float, float] | None:
+        """Range of the log-uniform S/N of the training galaxies; None where they had another."""
+        return self.spec.snr_range or None
+
+    def simulator(self, complete: float | None = None) -> Simulator:
         """The galaxies that it was trained on: its prior, redshifts and noise.
 
         Args:
-            complete: Share with every band; see `Simulator`.
+            complete: Share with every band, in place of the training's; see `Simulator`.
         """
         posterior, spec = self.posterior, self.spec
-        noise = BroadNoise(*spec.snr_range)
-        return Simulator(posterior.space, posterior.tables, noise, spec.redshift_range, complete)
+        return Simulator(
+            posterior.space,
+            posterior.tables,
+            posterior.noise or BroadNoise(*spec.snr_range),
+            spec.redshift_range,
+            spec.complete if complete is None else complete,
+            flux_range=spec.flux_range,
+        )
 
 
 def model_names() -> list[str]:
@@ -108,9 +128,15 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
     spec, networks, sha256 = read_model(model_path(name))
     _check_physics(spec)
     space = param_space_from_dict(spec.space)
-    tables, derived_tables = build_tables(spec.filters, spec.redshift_range)
+    tables, derived_tables = build_tables(spec.filters, spec.redshift_range, _model_of(spec))
     posterior = AmortizedPosterior(
-        networks.flow, space, tables, derived_tables, networks.redshift_density
+        flow=networks.flow,
+        space=space,
+        tables=tables,
+        derived_tables=derived_tables,
+        redshift_density=networks.redshift_density,
+        noise=noise_from_dict(spec.noise) if spec.noise else None,
+        mass=spec.mass,
     )
     return LoadedPosterior(posterior, spec, sha256)
 
@@ -160,8 +186,8 @@ def save_model(path: Path, spec: PosteriorSpec, networks: Networks) -> None:
 
 def empty_networks(spec: PosteriorSpec) -> Networks:
     """Networks of the shape that the header describes, with weights yet to be filled in."""
-    n_dim, n_bands = param_space_from_dict(spec.space).without_mass().n_unit, len(spec.bands)
-    flow = make_flow(spec.flow, n_features(n_bands), n_dim, key=jax.random.key(0))
+    space, n_bands = flow_space(param_space_from_dict(spec.space), spec.mass), len(spec.bands)
+    flow = make_flow(spec.flow, n_features(n_bands), space.n_unit, key=jax.random.key(0))
     if not spec.redshift_density:
         return Networks(flow, None)
     number, ends = n_features_without_redshift(n_bands), spec.redshift_range
@@ -170,25 +196,42 @@ def empty_networks(spec: PosteriorSpec) -> Networks:
     )
 
 
-def build_model(provabgs_bases: Path | None = None) -> GalaxyModel:
-    """The physics: the embedded grid and bases, or the papers' bases from their text files.
+def build_model(bases: NmfBases | None = None) -> GalaxyModel:
+    """The physics: the embedded grid, with the embedded bases and one metallicity for all stars.
 
-    With the papers' bases comes their metallicity history, of gamma_1 and gamma_2.
+    With bases of star formation and metallicity (`tinsley.io.histories.load_provabgs_bases`) in
+    their place, the metallicity has a history, of gamma_1 and gamma_2.
     """
-    if provabgs_bases is None:
+    if bases is None:
         return GalaxyModel(load_ssp_grid(), load_sfh_bases())
-    bases, metallicity = load_provabgs_bases(provabgs_bases)
-    return GalaxyModel(load_ssp_grid(), bases, NmfMetallicity(metallicity))
+    return GalaxyModel(load_ssp_grid(), bases[0], NmfMetallicity(bases[1]))
 
 
 def build_tables(
-    filters: tuple[str, ...], redshift_range: tuple[float, float]
+    filters: tuple[str, ...],
+    redshift_range: tuple[float, float],
+    model: GalaxyModel | None = None,
 ) -> tuple[BandTables, DerivedTables]:
-    """Forward model of the default physics in some bands, over a range of redshifts."""
-    model = build_model()
+    """Forward model of some physics (the embedded) in some bands, over a range of redshifts."""
+    model = model or build_model()
     grid = redshift_grid(*redshift_range)
     tables = load_band_tables(model, load_filters(filters), grid)
     return tables, make_derived_tables(model, grid)
+
+
+def bases_to_dict(bases: NmfBases | None) -> dict[str, Any]:
+    """Plain lists, for a model's description; empty for the embedded bases."""
+    if bases is None:
+        return {}
+    return {"sfh": bases[0].to_dict(), "metallicity": bases[1].to_dict()}
+
+
+def _model_of(spec: PosteriorSpec) -> GalaxyModel:
+    """The physics that a posterior was trained on."""
+    if not spec.bases:
+        return build_model()
+    sfh, metallicity = (sfh_bases_from_dict(spec.bases[name]) for name in ("sfh", "metallicity"))
+    return build_model((sfh, metallicity))
 
 
 def physics_checksums() -> dict[str, str]:

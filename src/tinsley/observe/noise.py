@@ -195,6 +195,13 @@ def noise_from_dict(values: dict[str, Any]) -> AbstractNoise:
     )
 
 
+def flux_range(flux: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Least and greatest positive measured flux of each band, nanomaggies: arguments [n, band]."""
+    there = np.where(mask & (flux > 0), flux, np.nan)
+    ends = zip(np.nanmin(there, axis=0), np.nanmax(there, axis=0), strict=True)
+    return tuple((float(low), float(high)) for low, high in ends)
+
+
 def unusual_error(
     noise: SigmaGivenFlux,
     flux: Float[Array, "*n band"],

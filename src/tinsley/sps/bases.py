@@ -34,6 +34,15 @@ class SfhBases:
         if np.any(self.sfr.max(axis=1) <= 0):
             raise ValueError("each basis must exceed 0 somewhere; got an empty one: remove it.")
 
+    def to_dict(self) -> dict[str, list]:
+        """Plain lists, for files; `sfh_bases_from_dict` is the way back."""
+        return {"lookback_gyr": self.lookback_gyr.tolist(), "sfr": self.sfr.tolist()}
+
+
+def sfh_bases_from_dict(plain: dict[str, list]) -> SfhBases:
+    """The bases that `SfhBases.to_dict` described."""
+    return SfhBases(np.asarray(plain["lookback_gyr"]), np.asarray(plain["sfr"]))
+
 
 def _check_time(lookback_gyr: np.ndarray) -> None:
     if lookback_gyr.ndim != 1 or len(lookback_gyr) < 2:
