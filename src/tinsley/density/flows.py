@@ -15,6 +15,8 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from paramax import unwrap
 
+from tinsley.density.coupling import INTERVAL, MIN_SLOPE, MIN_WIDTH, coupling_layers
+
 
 class Standardise(eqx.Module):
     """(features - mean) / std: in place of a network where there is none. Not trained.
@@ -36,7 +38,8 @@ class ConditionalFlow(eqx.Module):
 
     Attributes:
         embedding: Network from features to the flow's condition.
-        flow: The flow; its base is normal, its splines act on (-4, 4) and are the identity beyond.
+        flow: The flow; its base is normal. Training evaluates it by flowjax, draws of a coupling
+            flow are made by `tinsley.density.coupling`.
     """
 
     embedding: eqx.nn.MLP | Standardise
@@ -50,33 +53,57 @@ class ConditionalFlow(eqx.Module):
         self, number: int, features: Float[Array, " f"], *, key: Array
     ) -> tuple[Float[Array, "number d"], Float[Array, " number"]]:
         """Draws for one galaxy, with their log-densities."""
-        return self.flow.sample_and_log_prob(key, (number,), condition=self.embedding(features))
+        return self._sample(number, self.embedding(features), key)
 
     def sample_each(
         self, features: Float[Array, "n f"], *, key: Array
     ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """One draw for each of many feature vectors, with its log-density."""
-        condition = jax.vmap(self.embedding)(features)
-        return self.flow.sample_and_log_prob(key, (), condition=condition)
+        return self._sample(len(features), jax.vmap(self.embedding)(features), key)
 
     def sample_wide(
         self, number: int, features: Float[Array, " f"], width: float, *, key: Array
     ) -> Float[Array, "number d"]:
         """Draws for one galaxy of the flow whose normal base is `width` times as wide."""
-        condition, flow = self.embedding(features), unwrap(self.flow)
-        normal = jax.random.normal(key, (number, *flow.shape))
-        base = flow.base_dist.loc + width * flow.base_dist.scale * normal
-        return jax.vmap(lambda point: flow.bijection.transform(point, condition))(base)
+        return self._sample(number, self.embedding(features), key, width)[0]
 
     def log_prob_wide(
         self, x: Float[Array, "point d"], features: Float[Array, " f"], widths: Sequence[float]
     ) -> Float[Array, "point width"]:
         """Log-densities of points for one galaxy, for bases of several widths; inverted once."""
-        condition, flow = self.embedding(features), unwrap(self.flow)
-        base, log_det = jax.vmap(lambda p: flow.bijection.inverse_and_log_det(p, condition))(x)
-        loc, scale = flow.base_dist.loc, flow.base_dist.scale
+        loc, scale = self._base
+        base, log_det = self._to_base(x, self.embedding(features))
         each = [jnp.sum(norm.logpdf(base, loc, width * scale), axis=-1) for width in widths]
         return jnp.stack(each, axis=1) + log_det[:, None]
+
+    @property
+    def _base(self) -> tuple[Array, Array]:
+        """Mean and standard deviation of the normal base."""
+        base = unwrap(self.flow).base_dist
+        return base.loc, base.scale
+
+    def _sample(
+        self, number: int, condition: Array, key: Array, width: float = 1.0
+    ) -> tuple[Array, Array]:
+        """Draws from one condition, or from one each."""
+        loc, scale = self._base
+        base = loc + width * scale * jax.random.normal(key, (number, *self.flow.shape))
+        x, log_det = self._to_data(base, condition)
+        return x, jnp.sum(norm.logpdf(base, loc, width * scale), axis=-1) - log_det
+
+    def _to_data(self, base: Array, condition: Array) -> tuple[Array, Array]:
+        layers = coupling_layers(self.flow)
+        if layers is not None:
+            return layers.to_data(base, condition)
+        transform = unwrap(self.flow).bijection.transform_and_log_det
+        return jax.vmap(transform, in_axes=(0, None if condition.ndim == 1 else 0))(base, condition)
+
+    def _to_base(self, x: Array, condition: Array) -> tuple[Array, Array]:
+        layers = coupling_layers(self.flow)
+        if layers is not None:
+            return layers.to_base(x, condition)
+        inverse = unwrap(self.flow).bijection.inverse_and_log_det
+        return jax.vmap(inverse, in_axes=(0, None))(x, condition)
 
 
 def make_flow(
@@ -106,7 +133,12 @@ def make_flow(
         "nn_activation": getattr(jax.nn, config.get("activation", "silu")),
     }
     if config["kind"] == "coupling":
-        spline = RationalQuadraticSpline(knots=config["knots"], interval=4.0)
+        spline = RationalQuadraticSpline(
+            knots=config["knots"],
+            interval=INTERVAL,
+            min_derivative=MIN_SLOPE,
+            min_width=MIN_WIDTH,
+        )
         flow = coupling_flow(key_flow, transformer=spline, **shape)
     elif config["kind"] == "maf":
         flow = masked_autoregressive_flow(key_flow, **shape)
