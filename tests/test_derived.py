@@ -72,6 +72,16 @@ def of_one(model, **changed):
     return {name: float(value[0]) for name, value in out.items()}
 
 
+@pytest.mark.parametrize("make", METALLICITIES.values(), ids=METALLICITIES.keys())
+def test_tables_at_one_redshift_are_the_tables_there(default_model, make, key):
+    model = replace(default_model, metallicity=make())
+    theta = draws(model, key) | {"redshift": jnp.full(N, 0.437)}
+    tables = make_derived_tables(model, redshift_grid(*RANGE))
+    expected, found = derived(tables, theta), derived(tables.at_redshift(jnp.asarray(0.437)), theta)
+    for name in DERIVED:
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-5, err_msg=name)
+
+
 def test_steady_star_formation_by_hand(default_model):
     """Mass over age; the mean age is half the galaxy's (of the bins' middles, to 0.1 %)."""
     model = replace(default_model, bases=STEADY)

@@ -128,6 +128,16 @@ def test_without_dust_tables_agree_to_half_a_millimagnitude(tables_of, filters, 
     assert np.abs(error).max() <= 0.0007
 
 
+@pytest.mark.parametrize("name", METALLICITIES)
+@pytest.mark.parametrize("redshift", [STRETCH[0], 0.3217, STRETCH[1]])
+def test_tables_at_one_redshift_are_the_tables_there(tables_of, name, redshift, key):
+    model, tables = tables_of(name)
+    theta = draws(model, key, (redshift, redshift))
+    expected = photometry(tables, theta)
+    found = photometry(tables.at_redshift(jnp.asarray(redshift)), theta)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_other_physics_reaches_both_paths(default_model, filters, key):
     """Another cosmology, birth clouds of 0.1 Gyr and the papers' bump: both paths follow."""
     model = replace(

@@ -42,6 +42,7 @@ def draw_mixture(
     Source:
         Owen & Zhou (2000): fixed numbers from each component, weighted by the mixture's density.
     """
+    posterior = posterior.at_redshift(seen.redshift)
     key_x, key_mass = jax.random.split(key)
     x, log_q = sample_mixture(posterior, seen, number, key=key_x)
     return weigh(posterior, seen, x, log_q, key=key_mass)
@@ -88,6 +89,7 @@ def draw_smc(
         effort: How hard to work.
         key: Random key.
     """
+    posterior = posterior.at_redshift(seen.redshift)
     key_smc, key_x, key_mass = jax.random.split(key, 3)
     proposal, settled = propose(
         lambda x: log_likelihood(posterior, seen, x),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,12 @@ class DerivedTables(eqx.Module):
     living_ssp: Array
     log10_z_zsun: Array
     log10_age_yr: Array
+
+    def at_redshift(self, redshift: Float[Array, ""]) -> DerivedTables:
+        """The same for galaxies that all are at one redshift."""
+        history, blend = self.history.at_redshift(redshift), self.history.grid.blend
+        recent, living = blend(self.recent, redshift), blend(self.living, redshift)
+        return dataclasses.replace(self, history=history, recent=recent, living=living)
 
 
 def make_derived_tables(model: GalaxyModel, grid: RedshiftGrid) -> DerivedTables:
@@ -125,6 +133,10 @@ def _living_bins(tables: DerivedTables, theta: Theta, log10_z: Array) -> Array:
     """Living fraction of each bin, [batch, 42]."""
     table = tables.history.at(tables.living, theta)
     low, share = locate(tables.log10_z_zsun, log10_z)
+    if tables.history.grid.is_fixed:
+        bins = jnp.arange(table.shape[2])
+        below, above = table[0, low, bins], table[0, low + 1, bins]
+        return below * (1 - share) + above * share
     below = jnp.take_along_axis(table, low[:, None, :], axis=1)[:, 0]
     above = jnp.take_along_axis(table, low[:, None, :] + 1, axis=1)[:, 0]
     return below * (1 - share) + above * share

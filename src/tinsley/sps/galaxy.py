@@ -57,6 +57,16 @@ class RedshiftGrid(eqx.Module):
         """Redshifts of the nodes, float64, [number]."""
         return np.expm1(np.linspace(np.log1p(self.z_min), np.log1p(self.z_max), self.number))
 
+    @property
+    def is_fixed(self) -> bool:
+        """True where there is one redshift, that of every galaxy: see `History.at_redshift`."""
+        return self.number == 1
+
+    def blend(self, table: Float[Array, "z ..."], redshift: Float[Array, ""]) -> Array:
+        """A table on this grid at one redshift, [1, ...]."""
+        low, share = self.locate(redshift)
+        return (table[low] * (1 - share) + table[low + 1] * share)[None]
+
     def locate(self, redshift: Float[Array, ...]) -> tuple[Array, Array]:
         """Node at or below each redshift, and the share of the way to the next."""
         start, stop = np.log1p(self.z_min), np.log1p(self.z_max)
@@ -76,6 +86,10 @@ def redshift_grid(z_min: float, z_max: float) -> RedshiftGrid:
     low, high = max(z_min - 0.002, 0.001), z_max + 0.005
     number = int(np.ceil((np.log1p(high) - np.log1p(low)) / REDSHIFT_STEP)) + 1
     return RedshiftGrid(low, high, number)
+
+
+FIXED_GRID = RedshiftGrid(0.0, 0.0, 1)
+"""The grid of tables at one redshift, which they need not know."""
 
 
 class History(eqx.Module):
@@ -101,13 +115,27 @@ class History(eqx.Module):
         age_gyr = self.cosmology.age_gyr(theta["redshift"])
         return jnp.where(theta["t_burst_gyr"] <= age_gyr, theta["f_burst"], 0.0)
 
+    def at_redshift(self, redshift: Float[Array, ""]) -> History:
+        """The same for galaxies that all are at one redshift: nothing is left to interpolate."""
+        mass, centre_gyr = (self.grid.blend(t, redshift) for t in (self.mass, self.centre_gyr))
+        return History(FIXED_GRID, mass, centre_gyr, self.cosmology)
+
     def bins(self, theta: Theta) -> tuple[Float[Array, "batch 42"], Float[Array, "batch 42"]]:
         """Share of the formed mass in each bin (without the burst), and the bins' middles, Gyr."""
-        mass = jnp.einsum("nk,nkb->nb", self.coefficients(theta), self.at(self.mass, theta))
+        coefficients = self.coefficients(theta)
+        if self.grid.is_fixed:
+            mass = coefficients @ self.mass[0]
+            return mass, jnp.broadcast_to(self.centre_gyr, mass.shape)
+        mass = jnp.einsum("nk,nkb->nb", coefficients, self.at(self.mass, theta))
         return mass, self.at(self.centre_gyr, theta)
 
-    def at(self, table: Float[Array, "z ..."], theta: Theta) -> Float[Array, "batch ..."]:
-        """A table on `grid`, interpolated at the redshifts of `theta` [batch]."""
+    def at(self, table: Float[Array, "z ..."], theta: Theta) -> Array:
+        """A table on `grid`, interpolated at the redshifts of `theta` [batch].
+
+        Of galaxies at one redshift the table itself, [1, ...].
+        """
+        if self.grid.is_fixed:
+            return table
         low, share = self.grid.locate(theta["redshift"])
         share = share.reshape(share.shape + (1,) * (table.ndim - 1))
         return table[low] * (1 - share) + table[low + 1] * share
