@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from tinsley.io.catalogs import load_noise_catalog
 from tinsley.io.surveys import load_survey
@@ -83,6 +84,17 @@ def test_negative_errors_are_drawn_again():
     assert np.all(drawn > 0)
     # the mean of a normal cut one sigma below its centre: 1 + phi(1) / Phi(1) = 1.2876 sigma
     assert drawn.mean() == pytest.approx(0.1 * 1.2876, rel=0.01)
+
+
+def test_density_of_errors_is_that_of_a_cut_normal():
+    nodes = jnp.array([[15.0, 25.0]])
+    noise = SigmaGivenFlux(nodes, jnp.array([[0.05, 0.2]]), jnp.array([[0.05, 0.1]]))
+    flux, sigma = jnp.array([[100.0], [10.0], [1.0]]), jnp.array([[9.0], [1.5], [0.05]])
+    mag = 22.5 - 2.5 * np.log10(np.asarray(flux, float))
+    unit = 0.4 * np.log(10) * np.asarray(flux, float)
+    mean, scatter = (0.05 + 0.015 * (mag - 15)) * unit, (0.05 + 0.005 * (mag - 15)) * unit
+    law = stats.truncnorm(-mean / scatter, np.inf, mean, scatter)
+    np.testing.assert_allclose(noise.log_prob(sigma, flux), law.logpdf(sigma), atol=1e-4)
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS.keys())

@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tinsley.observe.survey import AB_ZEROPOINT_MAG, FLUX_PER_MAG
@@ -80,6 +81,13 @@ class SigmaGivenFlux(AbstractNoise):
             _at_nodes(mag, self.mag, self.mean_mag) * mag_error,
             _at_nodes(mag, self.mag, self.scatter_mag) * mag_error,
         )
+
+    def log_prob(
+        self, sigma: Float[Array, "*n band"], flux: Float[Array, "*n band"]
+    ) -> Float[Array, "*n band"]:
+        """Ln of the density of an error given the true flux, per nanomaggy."""
+        mean, scatter = self.mean_and_scatter(flux)
+        return norm.logpdf(sigma, mean, scatter) - norm.logcdf(mean / scatter)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "sigma_given_flux"} | _lists(self)

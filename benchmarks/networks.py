@@ -1,0 +1,139 @@
+"""Which network? Effective draws a second against the size of the flow, at equal training.
+
+Every shape sees the same galaxies in the same order, for the same number of steps; then come 1,000
+fresh galaxies of the embedded catalogue's S/N range with all bands. Of two networks the one that
+reaches the wanted effective sample size sooner is better, whatever its loss. Trainings go on from
+checkpoints in the work folder.
+
+    python benchmarks/networks.py --steps 6000 --work runs/networks
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from machine import machine
+from tinsley.catalog.batch import infer_batch
+from tinsley.density.flows import COUPLING, make_flow
+from tinsley.density.train import Schedule, start_training, train_block
+from tinsley.infer.features import n_features
+from tinsley.infer.importance import ESS_GOOD
+from tinsley.infer.pairs import FreshPairs, posterior_pairs, training_loss
+from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.models import LoadedPosterior, load_posterior
+from tinsley.io.results import write_json
+from tinsley.observe.survey import Photometry
+
+SHAPES = ((8, 128), (4, 128), (8, 96), (6, 96), (10, 64), (6, 64), (8, 192))
+"""Couplings and units of each layer."""
+RESULTS = Path(__file__).parent / "results" / "networks.json"
+BLOCK = 500
+N_VALIDATION = 8192
+N_GALAXIES = 1024
+DRAWS = (256, 1000)
+ROUNDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--work", type=Path, default=Path("runs/networks"))
+    options = parser.parse_args()
+    loaded = load_posterior("sdss")
+    trained = {}
+    for layers, width in SHAPES:
+        name = f"{layers} x {width}"
+        shape = COUPLING | {"layers": layers, "width": width}
+        trained[name] = train(loaded, shape, options.steps, options.work / name.replace(" ", ""))
+        print(name, trained[name][1])
+    report = {"machine": machine(), "steps": options.steps, "batch": Schedule().batch}
+    rows = measure(loaded, {name: flow for name, (flow, _) in trained.items()})
+    report["networks"] = {name: trained[name][1] | rows[name] for name in trained}
+    report["shipped"] = measure(loaded, {"shipped": loaded.posterior.flow})["shipped"]
+    write_json(RESULTS, report)
+    for name, row in report["networks"].items():
+        print(name, row)
+
+
+def train(
+    loaded: LoadedPosterior, shape: dict[str, Any], steps: int, folder: Path
+) -> tuple[Any, dict[str, Any]]:
+    """A flow of this shape, and how its training went."""
+    simulator = loaded.simulator()
+    n_dim = loaded.posterior.flow_space.n_unit
+    flow = make_flow(shape, n_features(len(loaded.spec.bands)), n_dim, key=jax.random.key(0))
+    schedule = Schedule(steps=steps)
+    source = FreshPairs(simulator, posterior_pairs, schedule.batch)
+    kept = TrainingFolder(folder, {"shape": shape, "steps": steps})
+    state, history = kept.resume(start_training(flow, schedule))
+    x, told = posterior_pairs(simulator, N_VALIDATION, jax.random.key(2))
+
+    @eqx.filter_jit
+    def validate(density: Any) -> Any:
+        each = jax.lax.map(lambda pair: density.log_prob(*pair), (x, told), batch_size=1024)
+        return -jnp.mean(each)
+
+    while int(state.step) < steps:
+        started = time.process_time()
+        fixed = (source, training_loss, schedule, min(BLOCK, steps - int(state.step)))
+        state, losses = train_block(fixed, state, jax.random.key(1))
+        spent = time.process_time() - started + (history[-1]["seconds"] if history else 0.0)
+        entry = {"step": int(state.step), "seconds": spent, "train_loss": float(losses.mean())}
+        history.append(entry | {"validation_loss": float(validate(state.average))})
+        kept.save(state, history)
+        print(folder.name, history[-1], flush=True)
+    weights = sum(a.size for a in jax.tree.leaves(eqx.filter(flow, eqx.is_inexact_array)))
+    outcome = {
+        "weights": weights,
+        "training_cpu_seconds": round(history[-1]["seconds"]),
+        "validation_loss": round(min(entry["validation_loss"] for entry in history), 4),
+    }
+    return kept.best(flow), outcome
+
+
+def measure(loaded: LoadedPosterior, flows: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Efficiency and speed of each; the speeds are medians of rounds in which all take turns."""
+    seen = loaded.simulator(1.0).sample(N_GALAXIES, key=jax.random.key(3)).seen
+    flux, sigma, mask, redshift = (
+        np.asarray(a) for a in (seen.flux, seen.sigma, seen.mask, seen.redshift)
+    )
+    status = np.full(N_GALAXIES, "", object)
+    rows = Photometry(np.arange(N_GALAXIES), redshift, flux, sigma, mask, status)
+    rates: dict[str, dict[int, list[float]]] = {n: {d: [] for d in DRAWS} for n in flows}
+    ess: dict[str, dict[int, np.ndarray]] = {name: {} for name in flows}
+    for turn in range(ROUNDS + 1):
+        for name, flow in flows.items():
+            posterior = dataclasses.replace(loaded.posterior, flow=flow)
+            for draws in DRAWS:
+                started = time.monotonic()
+                found = infer_batch(posterior, rows, draws, jax.random.key(4), keep_draws=False)
+                if turn:  # the first compiles
+                    rates[name][draws].append(N_GALAXIES / (time.monotonic() - started))
+                ess[name][draws] = np.asarray(found.ess)
+    return {name: _row(rates[name], ess[name]) for name in flows}
+
+
+def _row(rates: dict[int, list[float]], ess: dict[int, np.ndarray]) -> dict[str, Any]:
+    few, many = DRAWS
+    per_second = {draws: float(np.median(rates[draws])) for draws in DRAWS}
+    efficiency = float(np.median(ess[many])) / many
+    return {
+        "galaxies_per_second": {str(d): round(rate, 1) for d, rate in per_second.items()},
+        "median_efficiency": round(efficiency, 4),
+        "share_below_1_percent": round(float(np.mean(ess[many] < 0.01 * many)), 4),
+        "share_ess_100_of_256_draws": round(float(np.mean(ess[few] >= ESS_GOOD)), 4),
+        "effective_draws_per_second": round(efficiency * many * per_second[many]),
+    }
+
+
+if __name__ == "__main__":
+    main()
