@@ -10,7 +10,8 @@ dropped with 40 % probability.
 
 Speed: galaxies per second to an effective sample size of 100. All get a first round of draws; those
 below 100 get further rounds, pooled, up to 24. The wall time of all rounds counts, with derived
-properties, smoothed weights, summaries and all draws in memory; compilation does not.
+properties, smoothed weights, summaries and all draws in memory; compilation does not. Then the
+same for 1,000 and for 10,000 draws a galaxy, without keeping them.
 
 Writes benchmarks/results/efficiency.json; minutes. With --part the other part of the file is kept,
 if it is of the same model.
@@ -61,6 +62,8 @@ DRAWS = 1000
 BATCH = 64
 ROUND = 256
 """Draws of one round of the speed test: an efficiency of 39 % is done after the first."""
+FIXED = {1000: 5000, 10_000: 1000}
+"""Draws a galaxy, and how many galaxies get them."""
 MOST_ROUNDS = 24
 MARGIN = 1.15
 """A first round is a noisy measure of the need."""
@@ -252,7 +255,28 @@ def all_speeds(
     infer_batch(
         loaded.posterior, simulated.take(slice(0, 1)), ROUND, jax.random.key(0), keep_draws=True
     )
-    return {name: speed(loaded.posterior, photometry) for name, photometry in sets.items()}
+    found: dict[str, Any] = {
+        n: speed(loaded.posterior, photometry) for n, photometry in sets.items()
+    }
+    return found | {"fixed_draws": fixed_draws(loaded.posterior, sets["real_catalogue"])}
+
+
+def fixed_draws(posterior: AmortizedPosterior, photometry: Photometry) -> dict[str, Any]:
+    """Real galaxies a second where each gets so many draws, weights and summaries with them."""
+    found = {}
+    for draws, number in FIXED.items():
+        rows = photometry.take(slice(0, number))
+        infer_batch(posterior, rows.take(slice(0, 1)), draws, jax.random.key(0), keep_draws=False)
+        started = time.monotonic()
+        infer_batch(posterior, rows, draws, jax.random.key(5), keep_draws=False)
+        seconds = time.monotonic() - started
+        found[str(draws)] = {
+            "galaxies": len(rows),
+            "seconds": round(seconds, 2),
+            "galaxies_per_second": round(len(rows) / seconds, 1),
+            "draws_per_second": round(draws * len(rows) / seconds),
+        }
+    return found
 
 
 class Pool:

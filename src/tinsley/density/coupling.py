@@ -28,6 +28,15 @@ _SLOPE_OFFSET = float(np.log(np.expm1(1 - MIN_SLOPE)))
 _PIECE = 256
 """Points evaluated at a time: of more, the layers' values do not fit into a core's cache."""
 
+
+def _silu(x: Array) -> Array:
+    """`jax.nn.silu`, x / (1 + exp(-x)), by a hyperbolic tangent, which costs less."""
+    half = 0.5 * x
+    return half + half * jnp.tanh(half)
+
+
+_FASTER: dict[Callable, Callable] = {jax.nn.silu: _silu}
+
 Layer = tuple[Array, Array]
 """Weight and bias of one layer of every conditioner, [coupling, out, in] and [coupling, out]."""
 
@@ -218,7 +227,7 @@ def coupling_layers(flow: AbstractTransformed) -> CouplingLayers | None:
         last=(last[0][:, by_parameter], last[1][:, by_parameter]),
         forward=permute.permutation[0],
         backward=permute.inverse_permutation[0],
-        activation=coupling.conditioner.activation,
+        activation=_FASTER.get(coupling.conditioner.activation, coupling.conditioner.activation),
     )
 
 

@@ -132,6 +132,8 @@ def _log10_recent(tables: DerivedTables, theta: Theta, f_burst: Array) -> list[A
 def _living_bins(tables: DerivedTables, theta: Theta, log10_z: Array) -> Array:
     """Living fraction of each bin, [batch, 42]."""
     table = tables.history.at(tables.living, theta)
+    if isinstance(tables.metallicity, ConstantMetallicity):
+        log10_z = log10_z[:, :1]
     low, share = locate(tables.log10_z_zsun, log10_z)
     if tables.history.grid.is_fixed:
         bins = jnp.arange(table.shape[2])
