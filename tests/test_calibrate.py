@@ -38,7 +38,8 @@ from tinsley.observe.exact import (
     stars,
     stars_of_history,
 )
-from tinsley.observe.noise import BroadNoise
+from tinsley.observe.noise import BroadNoise, SigmaGivenFlux
+from tinsley.parameters import MASS, ParamSpace, Uniform
 from tinsley.sps.derived import DERIVED
 
 SCALE = np.sqrt(0.5)
@@ -255,6 +256,32 @@ def test_exact_weights_mend_a_wrong_proposal(posterior, truth, found):
     mass = summary["properties"]["log10_mstar_msun"]
     assert abs(mass["bias"]) < 0.05
     assert mass[WITH_TRUTH]["coverage_68"] == pytest.approx(0.68, abs=0.06)
+
+
+def telling_errors() -> SigmaGivenFlux:
+    """Errors of 0.3 mag at the bright end, 1 mag at the faint, scatter 10 %: they tell fluxes."""
+    mag = jnp.tile(jnp.array([16.0, 24.0]), (5, 1))
+    mean = jnp.tile(jnp.array([0.3, 1.0]), (5, 1))
+    return SigmaGivenFlux(mag, mean, 0.1 * mean)
+
+
+@pytest.mark.parametrize("mass", ["drawn", "integrated"])
+def test_errors_that_tell_the_flux_belong_to_the_likelihood(small_posterior, mass):
+    """SEDflow's noise: calibrated with p(sigma | flux) in the weights, and not without it."""
+    narrow = (Uniform(MASS, 9.7, 10.3), *small_posterior.space.priors[1:])
+    posterior = dataclasses.replace(
+        small_posterior, space=ParamSpace(narrow), noise=telling_errors(), mass=mass
+    )
+    posterior = dataclasses.replace(posterior, flow=WidePrior(posterior.flow_space.n_unit))
+    simulator = Simulator(posterior.space, posterior.tables, posterior.noise, (0.05, 0.2))
+    truth = simulate_prior(posterior, simulator, NUMBER, None, jax.random.key(1))
+    found = calibrate(posterior, truth, None, EFFORT, jax.random.key(2))
+    for kind in (WEIGHTED, WITH_TRUTH):
+        p_values = {name: uniformity(r)["p"] for name, r in found.ranks[kind].items()}
+        assert not holm(p_values), (kind, p_values)
+    deaf = dataclasses.replace(posterior, noise=None)
+    ranks = calibrate(deaf, truth, None, EFFORT, jax.random.key(2)).ranks[WEIGHTED]
+    assert holm({name: uniformity(ranks[name])["p"] for name in ranks})
 
 
 def test_a_wrong_likelihood_is_found(posterior, truth):

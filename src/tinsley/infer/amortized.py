@@ -27,11 +27,12 @@ from tinsley.infer.likelihood import (
     LN10,
     MassIntegral,
     Observation,
+    at_mass,
     chi2,
     integrate_mass,
     sample_log10_mass,
 )
-from tinsley.observe.noise import AbstractNoise
+from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN, BandTables, unit_flux
 from tinsley.parameters import MASS, ParamSpace
 from tinsley.sps.derived import DerivedTables, derived
@@ -57,7 +58,7 @@ class AmortizedPosterior(eqx.Module):
     tables: BandTables
     derived_tables: DerivedTables
     redshift_density: ConditionalHistogram | None = None
-    noise: AbstractNoise | None = None
+    noise: SigmaGivenFlux | None = None
     mass: Mass = eqx.field(static=True, default="integrated")
 
     @property
@@ -147,26 +148,49 @@ def weigh(
     Args:
         posterior: The physics and the prior; the flow is not used.
         seen: One galaxy: flux [band], redshift [].
-        x: The points, in the unbounded space of all parameters but mass.
+        x: The points, in the unbounded space of what the flow draws: all parameters, or all but
+            mass.
         log_q: ln of the density that they were drawn from.
         key: For the masses.
         snr_range: See `integrate_mass`.
     """
     theta, model_flux, integral = _at(posterior, seen, x, snr_range)
     log_weight = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1) - log_q
-    log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
     theta[MASS] = sample_log10_mass(integral, key=key)
+    log_weight = log_weight + log_prob_errors(posterior, seen, theta[MASS], model_flux)
+    log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
     theta |= derived(posterior.derived_tables, theta)
     log_evidence = jax.nn.logsumexp(log_weight) - jnp.log(x.shape[0])
     best, best_chi2 = _best(posterior, seen, theta, model_flux, integral)
     return Draws(theta, log_weight, pareto_smooth(log_weight), log_evidence, best, best_chi2)
 
 
+def log_prob_errors(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    log10_mass: Float[Array, " draw"],
+    unit_flux: Float[Array, "draw band"],
+) -> Float[Array, " draw"] | float:
+    """Ln of the density of a galaxy's errors given its true fluxes; 0 where they tell nothing.
+
+    A model trained with the errors of a survey has learnt what they say of the flux, so that they
+    belong to the likelihood of its draws.
+    """
+    if posterior.noise is None:
+        return 0.0
+    flux = 10.0 ** (log10_mass - MASS_UNIT_LOG10_MSUN)[:, None] * unit_flux
+    each = posterior.noise.log_prob(jnp.broadcast_to(seen.sigma, flux.shape), flux)
+    return jnp.sum(jnp.where(seen.mask, each, 0.0), axis=-1)
+
+
 def log_likelihood(
-    posterior: AmortizedPosterior, seen: Observation, x: Float[Array, "draw d"]
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    x: Float[Array, "draw d"],
+    snr_range: tuple[float, float] | None = None,
 ) -> Float[Array, " draw"]:
-    """Log-likelihood of one galaxy, integrated over mass, at points of the unbounded space."""
-    return _at(posterior, seen, x, None)[2].log_likelihood
+    """Log-likelihood of one galaxy at points of the unbounded space; see `weigh`."""
+    return _at(posterior, seen, x, snr_range)[2].log_likelihood
 
 
 def _at(
@@ -178,9 +202,11 @@ def _at(
     """Parameters but mass, flux for 1e10 Msun [draw, band], and the likelihood over mass."""
     redshift = jnp.broadcast_to(seen.redshift, (x.shape[0],))
     age_gyr = posterior.cosmology.age_gyr(redshift)
-    theta = posterior.space.without_mass().from_unbounded(x, age_gyr) | {"redshift": redshift}
-    prior = posterior.space.mass_prior
+    theta = posterior.flow_space.from_unbounded(x, age_gyr) | {"redshift": redshift}
     flux = unit_flux(posterior.tables, theta)
+    if posterior.mass == "drawn":
+        return theta, flux, at_mass(flux, seen, theta[MASS])
+    prior = posterior.space.mass_prior
     return theta, flux, integrate_mass(flux, seen, (prior.low, prior.high), snr_range)
 
 

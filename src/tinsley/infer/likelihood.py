@@ -97,6 +97,24 @@ def integrate_mass(
     return MassIntegral(log_likelihood, ln_peak, offset, log_density, area)
 
 
+def at_mass(
+    unit_flux: Float[Array, "draw band"], seen: Observation, log10_mass: Float[Array, " draw"]
+) -> MassIntegral:
+    """The likelihood at masses that are known: an integral over nothing but them.
+
+    Args:
+        unit_flux: Model flux for 1e10 Msun formed, nanomaggies.
+        seen: The galaxy.
+        log10_mass: Formed mass, log10 Msun.
+    """
+    ln_mass = LN10 * (log10_mass - MASS_UNIT_LOG10_MSUN)
+    misfit = jnp.sum(chi2(jnp.exp(ln_mass)[:, None] * unit_flux, seen), axis=-1)
+    density = -0.5 * np.log(2 * np.pi) - jnp.log(jnp.where(seen.mask, seen.sigma, 1.0))
+    constant = jnp.sum(jnp.where(seen.mask, density, 0.0))
+    nodes = jnp.zeros((len(ln_mass), 2))
+    return MassIntegral(constant - 0.5 * misfit, ln_mass, nodes, nodes, jnp.ones_like(nodes[:, :1]))
+
+
 def sample_log10_mass(integral: MassIntegral, *, key: Array) -> Float[Array, " draw"]:
     """One log10 formed mass, Msun, for each draw, from its exact conditional.
 

@@ -93,7 +93,7 @@ def draw_smc(
     key_smc, key_x, key_mass = jax.random.split(key, 3)
     proposal, settled = propose(
         lambda x: log_likelihood(posterior, seen, x),
-        posterior.space.without_mass().n_unit,
+        posterior.flow_space.n_unit,
         effort,
         key=key_smc,
     )

@@ -11,9 +11,9 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array
 
-from tinsley.infer.amortized import AmortizedPosterior
+from tinsley.infer.amortized import AmortizedPosterior, log_likelihood, log_prob_errors
 from tinsley.infer.features import features
-from tinsley.infer.likelihood import Observation, integrate_mass
+from tinsley.infer.likelihood import Observation
 from tinsley.infer.ranks import JOINT
 from tinsley.infer.redshift import log_q_of
 from tinsley.infer.simulator import Simulator
@@ -124,17 +124,17 @@ def _log_weight_of_truth(
 ) -> Array:
     """The weight that the truth would have, had it been drawn, [n]."""
     seen, theta = galaxies
-    space, prior = posterior.space.without_mass(), posterior.space.mass_prior
-    x = space.to_unbounded(theta, posterior.cosmology.age_gyr(theta["redshift"]))
+    x = posterior.flow_space.to_unbounded(theta, posterior.cosmology.age_gyr(theta["redshift"]))
     flux = unit_flux(posterior.tables, theta)
 
-    def one(galaxy: tuple[Observation, Array, Array]) -> Array:
-        seen_, x_, flux_ = galaxy
+    def one(galaxy: tuple[Observation, Array, Array, Array]) -> Array:
+        seen_, x_, flux_, mass_ = galaxy
         if redshift == Redshift.FREE:
             log_q = log_q_of(posterior, seen_, x_, seen_.redshift)
         else:
             log_q = posterior.flow.log_prob(x_, features(seen_, posterior.cosmology))
-        integral = integrate_mass(flux_[None], seen_, (prior.low, prior.high), snr_range)
-        return integral.log_likelihood[0] + jnp.sum(norm.logpdf(x_)) - log_q
+        log_l = log_likelihood(posterior, seen_, x_[None], snr_range)
+        log_l = log_l + log_prob_errors(posterior, seen_, mass_[None], flux_[None])
+        return log_l[0] + jnp.sum(norm.logpdf(x_)) - log_q
 
-    return jax.lax.map(one, (seen, x, flux))
+    return jax.lax.map(one, (seen, x, flux, theta[MASS]))

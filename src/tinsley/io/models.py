@@ -29,7 +29,7 @@ from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
 from tinsley.io.histories import load_sfh_bases
 from tinsley.io.results import new_file
-from tinsley.observe.noise import BroadNoise, noise_from_dict
+from tinsley.observe.noise import BroadNoise, SigmaGivenFlux, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
 from tinsley.sps.bases import SfhBases, sfh_bases_from_dict
@@ -135,7 +135,7 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
         tables=tables,
         derived_tables=derived_tables,
         redshift_density=networks.redshift_density,
-        noise=noise_from_dict(spec.noise) if spec.noise else None,
+        noise=_noise_of(spec),
         mass=spec.mass,
     )
     return LoadedPosterior(posterior, spec, sha256)
@@ -232,6 +232,16 @@ def _model_of(spec: PosteriorSpec) -> GalaxyModel:
         return build_model()
     sfh, metallicity = (sfh_bases_from_dict(spec.bases[name]) for name in ("sfh", "metallicity"))
     return build_model((sfh, metallicity))
+
+
+def _noise_of(spec: PosteriorSpec) -> SigmaGivenFlux | None:
+    """p(sigma | flux) of the training galaxies, if they had one."""
+    if not spec.noise:
+        return None
+    noise = noise_from_dict(spec.noise)
+    if not isinstance(noise, SigmaGivenFlux):
+        raise InputError(f"model {spec.name} has a noise without a density: {spec.noise['kind']}.")
+    return noise
 
 
 def physics_checksums() -> dict[str, str]:
