@@ -24,7 +24,7 @@ from tinsley.io.catalogs import (
 from tinsley.io.results import write_csv, write_json, write_parquet, write_table
 from tinsley.io.surveys import load_survey
 from tinsley.io.tables import MemoryTable
-from tinsley.observe.survey import with_redshift_range
+from tinsley.observe.survey import Layout, with_redshift_range
 
 SDSS = load_survey("sdss")
 BANDS = SDSS.bands
@@ -391,6 +391,106 @@ class TestRows:
         self.assert_harmless(seen)
         assert np.isfinite(seen.flux.astype(np.float32) ** 2).all()
         assert ((1 / seen.sigma.astype(np.float32)) ** 2 > 0).all()
+
+
+class TestLimits:
+    def limited(self, **columns):
+        """Row 0 has a limit in r and no flux there; the other rows have fluxes in all bands."""
+        table = native(4)
+        table["flux_r"][0] = table["flux_err_r"][0] = NAN
+        return table | {name: np.asarray(values, float) for name, values in columns.items()}
+
+    def test_a_limit_stands_for_a_missing_flux(self):
+        table = self.limited(flux_limit_r=[6.0, 6.0, NAN, NAN])
+        seen, plain = read_photometry(table, SDSS), read_photometry(self.limited(), SDSS)
+        assert plain.limit is None
+        assert seen.limit.tolist() == [[False, False, True, False, False]] + [[False] * 5] * 3
+        assert (seen.flux[0, 2], seen.status[0]) == (6.0, "")
+        floor = 0.02 * 0.4 * np.log(10) * 6.0
+        assert seen.sigma[0, 2] == pytest.approx(np.hypot(2.0, floor))
+        for name in ("mask", "status", "redshift"):
+            np.testing.assert_array_equal(getattr(seen, name), getattr(plain, name))
+        there = ~seen.limit
+        np.testing.assert_array_equal(seen.flux[there], plain.flux[there])
+        np.testing.assert_array_equal(seen.sigma[there], plain.sigma[there])
+        np.testing.assert_array_equal(seen.take([2, 0]).limit, seen.limit[[2, 0]])
+
+    def test_an_error_beside_a_limit_is_the_limits(self):
+        table = self.limited(flux_limit_r=[6.0, NAN, NAN, NAN])
+        table["flux_err_r"][0] = 1.5
+        assert read_photometry(table, SDSS).sigma[0, 2] == pytest.approx(
+            np.hypot(1.5, 0.02 * 0.4 * np.log(10) * 6.0)
+        )
+
+    @pytest.mark.parametrize(
+        ("limit", "error"),
+        [(limit, error) for limit in (0.0, -1.0, np.inf, -np.inf, 1e10) for error in (NAN, 1.5)]
+        + [(1e-12, NAN)],
+    )
+    def test_limits_that_can_not_be(self, limit, error):
+        table = self.limited(flux_limit_r=[limit, NAN, NAN, limit])
+        table["flux_err_r"][0] = error
+        seen = read_photometry(table, SDSS)
+        assert seen.status.tolist() == ["bad_input", "", "", ""]  # row 3 has a flux: not looked at
+        assert not seen.limit.any()
+        assert seen.flux[0].tolist() == [0.0] * 5
+
+    @pytest.mark.parametrize("error", [0.0, -1.0, np.inf])
+    def test_a_limit_with_an_error_that_can_not_be(self, error):
+        table = self.limited(flux_limit_r=[6.0, NAN, NAN, NAN])
+        table["flux_err_r"][0] = error
+        assert read_photometry(table, SDSS).status[0] == "bad_input"
+
+    def test_no_limit_and_no_flux_but_an_error(self):
+        table = self.limited(flux_limit_r=[NAN, NAN, NAN, NAN])
+        table["flux_err_r"][0] = 1.5
+        assert read_photometry(table, SDSS).status[0] == "bad_input"
+
+    def test_limits_alone_are_too_few_bands(self):
+        table = native(2)
+        for band in BANDS:
+            table[f"flux_{band}"][0] = table[f"flux_err_{band}"][0] = NAN
+            table[f"flux_limit_{band}"] = np.array([5.0, 5.0])
+        seen = read_photometry(table, SDSS)
+        assert seen.status.tolist() == ["too_few_bands", ""]
+        assert not seen.limit.any()
+
+    def test_a_band_may_have_limits_only(self):
+        table = native(3)
+        del table["flux_u"], table["flux_err_u"]
+        seen = read_photometry(table | {"flux_limit_u": np.array([2.0, NAN, 2.0])}, SDSS)
+        assert seen.limit[:, 0].tolist() == [True, False, True]
+        assert not seen.mask[:, 0].any()
+
+    def test_out_of_range_rows_lose_their_limits(self):
+        table = self.limited(flux_limit_r=[6.0, NAN, NAN, NAN])
+        seen = with_redshift_range(read_photometry(table, SDSS), 3.0, 4.0)
+        assert not seen.limit.any()
+
+    def test_a_layout_may_name_its_limits(self):
+        layout = Layout(
+            "theirs", ("z",), "F", "IVAR", "ivar", index=tuple(range(5)), unit_nmgy=2.0,
+            limit="LIM", limit_sigmas=5.0,
+        )  # fmt: skip
+        survey = dataclasses.replace(SDSS, layouts=(layout,))
+        flux, ivar, limit = np.full((2, 5), 9.0), np.ones((2, 5)), np.full((2, 5), 10.0)
+        ivar[0, 1] = 0.0
+        table = {"z": np.full(2, 0.1), "F": flux, "IVAR": ivar}
+        seen = read_photometry(table | {"LIM": limit}, survey)
+        assert seen.limit.tolist() == [[False, True, False, False, False], [False] * 5]
+        assert (seen.flux[0, 1], seen.sigma[0, 1]) == (20.0, 4.0)
+        assert read_photometry(table, survey).limit is None
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.floats(width=64), min_size=3, max_size=3))
+    def test_any_numbers_whatever(self, numbers):
+        table = self.limited(flux_limit_r=[numbers[2], NAN, NAN, NAN])
+        table["flux_r"][0], table["flux_err_r"][0] = numbers[:2]
+        seen = read_photometry(table, SDSS)
+        assert np.isfinite(seen.flux.astype(np.float32) ** 2).all()
+        assert ((1 / seen.sigma.astype(np.float32)) ** 2 > 0).all()
+        assert not (seen.limit & seen.mask).any()
+        assert (seen.flux[seen.limit] > 0).all()
 
 
 class TestRefusals:

@@ -114,6 +114,20 @@ def test_bad_options(tinsley, table, tmp_path):
             assert (code, "--seed" in err) == (2, True)
 
 
+def test_likelihoods(tinsley, ready, table, tmp_path):
+    words = ("infer", table, "--draws", DRAWS, "--refine", "never")
+    code, _, _ = tinsley(*words, "--out", tmp_path / "t", "--likelihood", "student-t", "--dof", 2.5)
+    assert code == 0
+    manifest = json.loads((tmp_path / "t" / "manifest.json").read_text())
+    assert manifest["likelihood"] == {"kind": "student-t", "dof": 2.5}
+    out = ("--out", tmp_path / "o")
+    refused(tinsley(*words, *out, "--dof", 3), "--dof 3 is for --likelihood student-t", "leave")
+    for wrong in (("--likelihood", "cauchy"), ("--likelihood", "student-t", "--dof", 0)):
+        code, _, err = tinsley(*words, *out, *wrong)
+        assert (code, wrong[-2] in err) == (2, True)
+    assert not (tmp_path / "o").exists()
+
+
 def test_errors_show_names_as_they_are(tinsley, tmp_path):
     refused(tinsley("infer", tmp_path / "[bold]none[/].csv", "--out", tmp_path), "[bold]none[/]")
 

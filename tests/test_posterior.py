@@ -13,6 +13,7 @@ import tinsley
 from test_run import DRAWS, EXPECTED, N, columns
 from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.errors import InputError
+from tinsley.infer.likelihood import StudentT
 from tinsley.io.catalogs import load_usual_error, open_catalog
 from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
@@ -162,3 +163,24 @@ def test_the_package_offers_it():
     assert "load_posterior" in dir(tinsley)
     with pytest.raises(AttributeError, match="no attribute 'load'"):
         _ = tinsley.load
+
+
+def test_likelihoods(posterior, result):
+    flux, error, names = arrays()
+    flux = flux.copy()
+    flux[:3, 2] *= 50.0  # outliers
+    normal, robust = (
+        posterior.infer(flux, error, **names, **QUICK, likelihood=likelihood)
+        for likelihood in ("gaussian", StudentT(1.5))
+    )
+    untouched = slice(3, N - 7)
+    np.testing.assert_array_equal(normal.weight[untouched], result.weight[untouched])
+    chi2 = (r.table["best_chi2"][:3] for r in (normal, robust))
+    assert np.all(next(chi2) > 3 * next(chi2))
+    clean, pulled, kept = (r.table["log10_mstar_msun_q50"][:3] for r in (result, normal, robust))
+    assert np.all(np.abs(kept - clean) < np.abs(pulled - clean))
+    word = posterior.infer(flux, error, **names, **QUICK, likelihood="student-t")
+    four = posterior.infer(flux, error, **names, **QUICK, likelihood=StudentT(4.0))
+    np.testing.assert_array_equal(word.weight, four.weight)
+    with pytest.raises(InputError, match="gaussian or student-t, or an object of"):
+        posterior.infer(flux, error, **names, **QUICK, likelihood="cauchy")

@@ -14,6 +14,7 @@ import pytest
 import tinsley
 from tinsley.catalog.run import STATISTICS, RunSettings, run_catalog
 from tinsley.errors import InputError
+from tinsley.infer.likelihood import StudentT
 from tinsley.io.catalogs import open_catalog
 from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
@@ -251,3 +252,63 @@ def test_a_survey_of_other_bands_is_refused(change, small_loaded, tmp_path):
     catalog = open_catalog(tmp_path / "g.parquet", survey)
     with pytest.raises(InputError, match="Choose another model or train one"):
         run_catalog(small_loaded, catalog, None, tmp_path / "out", RunSettings(draws=DRAWS))
+
+
+def limits_of_last_band(table) -> dict[str, np.ndarray]:
+    """The last band of the galaxies that can be used, as an upper limit at a tenth of its flux."""
+    table = {name: np.array(values) for name, values in table.items()}
+    table["flux_limit_z"] = np.full(N, np.nan)
+    table["flux_limit_z"][:-7] = 0.1 * table["flux_z"][:-7]
+    table["flux_z"][:-7] = table["flux_err_z"][:-7] = np.nan
+    return table
+
+
+def test_a_limit_lowers_the_mass_that_ignoring_it_gives(run):
+    limited = limits_of_last_band(columns())
+    ignored = {name: values for name, values in limited.items() if name != "flux_limit_z"}
+    with_limit, without = (galaxies(run(table, draws=400)) for table in (limited, ignored))
+    assert with_limit["status"][-7:] == without["status"][-7:] == EXPECTED
+    mass = "log10_mstar_surviving_msun_q50"
+    change = np.array(with_limit[mass][:-7]) - np.array(without[mass][:-7])
+    assert np.all(change < 0.05)
+    assert np.median(change) < -0.05
+    lower = np.array(with_limit["log_evidence"][:-7]) - np.array(without["log_evidence"][:-7])
+    assert np.all(lower <= 0)  # a probability at most 1, with the same draws
+
+
+def test_limits_that_say_nothing_change_nothing(run, whole):
+    """A column of limits that are not used: the weights go the other road to the same place."""
+    table = galaxies(run(columns() | {"flux_limit_u": np.full(N, 1e6)}))
+    assert table["status"][-7:] == EXPECTED
+    for name in ("log_evidence", "log10_mstar_msun_q50", "best_chi2", "ess"):
+        one, other = (np.array(t[name])[:-7] for t in (table, galaxies(whole)))
+        np.testing.assert_allclose(one, other, atol=0.01, rtol=0.02, err_msg=name)
+
+
+@pytest.mark.parametrize("chunk", [7])
+def test_chunks_change_nothing_with_limits_and_students_weights(chunk, run):
+    settings = {"likelihood": StudentT(3.0), "refine": Refine.NEVER}
+    one, other = (run(limits_of_last_band(columns()), chunk=c, **settings) for c in (N, chunk))
+    assert_same(one, other)
+
+
+def test_manifest_and_folder_know_the_likelihood(run, whole, tmp_path):
+    assert json.loads((whole / "manifest.json").read_text())["likelihood"] == {
+        "kind": "gaussian",
+        "correlation": None,
+    }
+    with pytest.raises(InputError, match="holds a run with another likelihood"):
+        run(out=whole, likelihood=StudentT(4.0))
+
+
+def test_correlated_errors_come_from_the_survey(small_loaded, tmp_path):
+    write_parquet(tmp_path / "g.parquet", columns(), {})
+    matrix = 0.5 * np.eye(5) + 0.5
+    survey = dataclasses.replace(load_survey("sdss"), error_correlation=matrix)
+    catalog = open_catalog(tmp_path / "g.parquet", survey)
+    settings = RunSettings(draws=DRAWS, refine=Refine.NEVER)
+    manifest = run_catalog(small_loaded, catalog, None, tmp_path / "out", settings)
+    assert manifest["likelihood"]["correlation"] == matrix.tolist()
+    outlier = dataclasses.replace(settings, likelihood=StudentT(4.0))
+    with pytest.raises(InputError, match="has correlated errors .* choose gaussian"):
+        run_catalog(small_loaded, catalog, None, tmp_path / "other", outlier)

@@ -70,6 +70,12 @@ def test_a_new_survey_is_a_toml_file_only(write):
     assert survey.noise["snr_max"] == 200.0
 
 
+def test_errors_may_be_correlated(write):
+    survey = load_survey(write(SMALLEST + "error_correlation = [[1, 0.5], [0.5, 1.0]]\n"))
+    np.testing.assert_array_equal(survey.error_correlation, [[1, 0.5], [0.5, 1]])
+    assert load_survey("sdss").error_correlation is None
+
+
 def test_noise_catalogue_is_found_beside_the_survey_file(write, tmp_path):
     (tmp_path / "mine.csv").write_text(
         "object_id,redshift,flux_g,flux_err_g\n1,0.1,5,1\n2,nan,5,1\n3,0.3,6,1\n"
@@ -114,6 +120,15 @@ def test_quality_bits():
         (SMALLEST + LAYOUT + 'needs = ["dust"]\n', "needs lists some of"),
         (SMALLEST + LAYOUT + "unit_nmgy = 0\n", "unit_nmgy is a positive number"),
         (SMALLEST + LAYOUT + 'ebv = "E"\nextinction = "A{band}"\n', "extinction or ebv, not both"),
+        (SMALLEST + LAYOUT + "limit_sigmas = 0\n", "limit_sigmas is a positive number; got 0"),
+        (SMALLEST + LAYOUT + 'limit = "LIM"\n', "vector column 'LIM' needs index"),
+        (SMALLEST + LAYOUT + "limit = 3\n", "expected a word in quotes; got 3"),
+        (SMALLEST + "error_correlation = 0.5\n", "error_correlation should be a list; got 0.5"),
+        (SMALLEST + "error_correlation = [[1, 0]]\n", "needs 2 rows of 2 finite numbers"),
+        (SMALLEST + "error_correlation = [[1, nan], [nan, 1]]\n", "2 rows of 2 finite numbers"),
+        (SMALLEST + "error_correlation = [[1, 0.5], [0.4, 1]]\n", "symmetric, with 1 on its diag"),
+        (SMALLEST + "error_correlation = [[2, 0.5], [0.5, 2]]\n", "symmetric, with 1 on its diag"),
+        (SMALLEST + "error_correlation = [[1, 1], [1, 1]]\n", "positive definite, with eigenv"),
         (SMALLEST + LAYOUT + '[[layouts.quality]]\ncolumn = "q"\n', "positive whole numbers"),
     ],
 )

@@ -28,8 +28,10 @@ from tinsley.catalog.run import (
     infer_rows,
     refuse_free_redshifts,
     refuse_other_bands,
+    with_likelihood,
 )
 from tinsley.errors import InputError
+from tinsley.infer.likelihood import AbstractLikelihood, StudentT
 from tinsley.io import models
 from tinsley.io.catalogs import load_usual_error, read_photometry
 from tinsley.io.filters import load_filters
@@ -37,7 +39,7 @@ from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.survey import Photometry, Survey
 from tinsley.plot.galaxy import CORNER, corner_plot, sed
-from tinsley.status import HAS_POSTERIOR, Redshift, Refine
+from tinsley.status import HAS_POSTERIOR, Likelihood, Redshift, Refine
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -99,6 +101,7 @@ class Posterior:
         draws: int = 1000,
         seed: int = 0,
         refine: str = "auto",
+        likelihood: str | AbstractLikelihood = "gaussian",
     ) -> Result:
         """Weighted draws of the posterior of every galaxy.
 
@@ -116,12 +119,15 @@ class Posterior:
             seed: Seed.
             refine: Which galaxies get more draws, or a sampler: "never", "auto" (those that need
                 it) or "all".
+            likelihood: How errors are distributed: "gaussian", "student-t" (4 degrees of freedom)
+                or an object of `tinsley.infer.likelihood`, as `StudentT(2.5)`.
 
         Returns:
             One row per galaxy in the order given; those that can not be inferred have a status.
 
         Raises:
-            InputError: Shapes or columns do not fit, ids occur twice, magnitudes for fluxes.
+            InputError: Shapes or columns do not fit, ids occur twice, magnitudes for fluxes; there
+                is no such likelihood.
         """
         if draws < 100 or not 0 <= seed < 2**32:
             raise InputError(
@@ -141,7 +147,8 @@ class Posterior:
             photometry = read_photometry(columns, self.survey, "native", needs_redshift=not free)
         settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine), redshift=known)
         key = jax.random.key(seed)
-        rows, drawn = infer_rows(self.loaded, photometry, self._usual_error, settings, key)
+        loaded = with_likelihood(self.loaded, self.survey, _likelihood(likelihood))
+        rows, drawn = infer_rows(loaded, photometry, self._usual_error, settings, key)
         return _result(self, photometry, rows, drawn, draws)
 
     @functools.cached_property
@@ -270,6 +277,17 @@ def _columns(
     for k, band in enumerate(bands):
         columns |= {f"flux_{band}": flux[:, k], f"flux_err_{band}": error[:, k]}
     return columns
+
+
+def _likelihood(value: str | AbstractLikelihood) -> AbstractLikelihood | None:
+    if isinstance(value, AbstractLikelihood):
+        return value
+    if value not in set(Likelihood):
+        raise InputError(
+            f"expected likelihood to be {' or '.join(Likelihood)}, or an object of "
+            f"tinsley.infer.likelihood; got {value!r}."
+        )
+    return StudentT() if value == Likelihood.STUDENT_T else None
 
 
 def _redshifts(value: Any, number: int) -> np.ndarray:

@@ -52,5 +52,14 @@ class Redshift(StrEnum):
     """Nothing: they are inferred with all else."""
 
 
+class Likelihood(StrEnum):
+    """How errors are distributed."""
+
+    GAUSSIAN = "gaussian"
+    """As normal errors are, correlated from band to band if the survey says so."""
+    STUDENT_T = "student-t"
+    """With heavier wings, so that an outlier tells little."""
+
+
 HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)
 """The statuses whose rows carry a posterior."""

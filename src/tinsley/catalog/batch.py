@@ -97,6 +97,7 @@ def as_observation(rows: Photometry) -> Observation:
         sigma=jnp.asarray(rows.sigma, dtype=float),
         mask=jnp.asarray(rows.mask),
         redshift=jnp.asarray(rows.redshift, dtype=float),
+        limit=None if rows.limit is None else jnp.asarray(rows.limit),
     )
 
 

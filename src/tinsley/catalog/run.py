@@ -5,6 +5,7 @@ What a run leaves on disk is `tinsley.io.run_folder`'s matter.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tinsley.catalog.batch import BatchResult, as_observation, infer_batch
 from tinsley.catalog.refine import Refined, refine
 from tinsley.errors import InputError
 from tinsley.infer.importance import is_weak
+from tinsley.infer.likelihood import AbstractLikelihood, Gaussian
 from tinsley.infer.spec import PosteriorSpec
 from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
@@ -44,6 +46,7 @@ class RunSettings:
         chunk: Rows of one chunk on disk.
         refine: Which galaxies get more draws, or a sampler.
         redshift: Whether the catalogue's redshifts are used.
+        likelihood: What weighs the draws; None for normal errors, correlated as the survey says.
         command: The command line, for the manifest.
     """
 
@@ -53,6 +56,7 @@ class RunSettings:
     chunk: int = 1024
     refine: Refine = Refine.AUTO
     redshift: Redshift = Redshift.GIVEN
+    likelihood: AbstractLikelihood | None = None
     command: str = ""
 
 
@@ -79,10 +83,12 @@ def run_catalog(
 
     Raises:
         InputError: The model is of other bands than the survey, or needs redshifts and gets none;
-            the folder holds a run of other settings or input; the disk is full.
+            the survey's errors are correlated and the likelihood's are not; the folder holds a run
+            of other settings or input; the disk is full.
     """
     refuse_other_bands(loaded.spec, catalog.survey)
     refuse_free_redshifts(loaded, settings.redshift)
+    loaded = with_likelihood(loaded, catalog.survey, settings.likelihood)
     setup = _setup(loaded, catalog, settings)
     folder = RunFolder(out, setup, _metadata(settings))
     run_key = jax.random.key(settings.seed)
@@ -115,6 +121,28 @@ def refuse_free_redshifts(loaded: LoadedPosterior, redshift: Redshift) -> None:
         )
 
 
+def with_likelihood(
+    loaded: LoadedPosterior, survey: Survey, likelihood: AbstractLikelihood | None
+) -> LoadedPosterior:
+    """The same model, its draws weighted by a likelihood; None for the survey's normal errors.
+
+    Raises:
+        InputError: The survey's errors are correlated, which only normal ones can be.
+    """
+    correlation = survey.error_correlation
+    if likelihood is None:
+        matrix = None if correlation is None else jnp.asarray(correlation, dtype=float)
+        likelihood = Gaussian(matrix)
+    elif correlation is not None and not isinstance(likelihood, Gaussian):
+        raise InputError(
+            f"survey {survey.name} has correlated errors (error_correlation), which the likelihood "
+            f"{likelihood.to_dict()['kind']} has not: choose gaussian, or take the key out of a "
+            "copy of the survey's TOML file."
+        )
+    posterior = dataclasses.replace(loaded.posterior, likelihood=likelihood)
+    return dataclasses.replace(loaded, posterior=posterior)
+
+
 def infer_rows(
     loaded: LoadedPosterior,
     photometry: Photometry,
@@ -125,10 +153,10 @@ def infer_rows(
     """Infer some rows: the usable ones get a posterior, all get a status.
 
     Args:
-        loaded: The model.
+        loaded: The model, with the likelihood that is to weigh its draws.
         photometry: The rows.
         usual_error: As in `run_catalog`.
-        settings: As in `run_catalog`; its chunks do not count.
+        settings: As in `run_catalog`; its chunks and its likelihood do not count.
         run_key: Key of the run.
 
     Returns:
@@ -248,6 +276,7 @@ def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> 
         "chunk": settings.chunk,
         "refine": str(settings.refine),
         "redshift": str(settings.redshift),
+        "likelihood": loaded.posterior.likelihood.to_dict(),
     }
 
 

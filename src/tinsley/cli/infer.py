@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from tinsley.cli.console import announce, console, progress
-from tinsley.status import Redshift, Refine
+from tinsley.errors import InputError
+from tinsley.status import Likelihood, Redshift, Refine
 
 
 def infer(
@@ -45,6 +46,20 @@ def infer(
             "no column of redshifts is needed or read."
         ),
     ] = Redshift.GIVEN,
+    likelihood: Annotated[
+        Likelihood,
+        typer.Option(
+            help="Errors are normal (gaussian), or have the wings of Student's t (student-t): "
+            "then a band with an error larger than it says, an outlier, hardly counts. The "
+            "network was trained on normal errors, so that the ESS is lower."
+        ),
+    ] = Likelihood.GAUSSIAN,
+    dof: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, max=1e6, help="Degrees of freedom of student-t: fewer, more outliers [4]."
+        ),
+    ] = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
@@ -53,12 +68,22 @@ def infer(
     log_evidence, the best fit, and the mean, std and quantiles of every property), draws/*.parquet
     and manifest.json. Look at `status` first: "ok" is to be trusted; docs/conventions.md says what
     the other words mean.
+
+    A band without a flux may have an upper limit: in the layout native, a column
+    flux_limit_<band> with the 3-sigma limit in nanomaggies. A non-detection with a measured flux,
+    even below 0, is better given as that flux and its error.
     """
     from tinsley.catalog.run import RunSettings, run_catalog
+    from tinsley.infer.likelihood import StudentT
     from tinsley.io.catalogs import load_usual_error, open_catalog
     from tinsley.io.models import load_posterior
     from tinsley.io.surveys import load_survey
 
+    if dof is not None and likelihood != Likelihood.STUDENT_T:
+        raise InputError(
+            f"--dof {dof:g} is for --likelihood student-t; the likelihood is {likelihood}. "
+            "Add --likelihood student-t or leave --dof out."
+        )
     survey_ = load_survey(survey)
     given = redshift == Redshift.GIVEN
     table = open_catalog(catalog, survey_, layout, needs_redshift=given)
@@ -71,6 +96,7 @@ def infer(
         chunk=chunk_size,
         refine=refine,
         redshift=redshift,
+        likelihood=StudentT(dof or 4.0) if likelihood == Likelihood.STUDENT_T else None,
         command=shlex.join(sys.argv),
     )
     started = time.monotonic()

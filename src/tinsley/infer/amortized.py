@@ -25,11 +25,10 @@ from tinsley.infer.features import features
 from tinsley.infer.importance import PsisResult, pareto_smooth
 from tinsley.infer.likelihood import (
     LN10,
+    AbstractLikelihood,
+    Gaussian,
     MassIntegral,
     Observation,
-    at_mass,
-    chi2,
-    integrate_mass,
     sample_log10_mass,
 )
 from tinsley.observe.noise import SigmaGivenFlux
@@ -51,6 +50,7 @@ class AmortizedPosterior(eqx.Module):
         noise: p(sigma | flux), where the errors that it was trained with tell of the flux: then it
             is a factor of the likelihood. None where they do not.
         mass: Whether the flow leaves the mass to its exact integral, "integrated", or draws it.
+        likelihood: How measured fluxes scatter about the model's.
     """
 
     flow: ConditionalFlow
@@ -60,6 +60,7 @@ class AmortizedPosterior(eqx.Module):
     redshift_density: ConditionalHistogram | None = None
     noise: SigmaGivenFlux | None = None
     mass: Mass = eqx.field(static=True, default="integrated")
+    likelihood: AbstractLikelihood = Gaussian()
 
     @property
     def flow_space(self) -> ParamSpace:
@@ -93,8 +94,8 @@ class Draws(NamedTuple):
         log_weight: Unsmoothed importance weight, ln, not normalised, [draw].
         psis: Smoothed weights, ESS and k-hat.
         log_evidence: ln of the mean weight, including the prior's volume: ln p(flux | sigma, z).
-        best: Parameters of the draw of least chi^2, each draw taken at its best mass, each [].
-        best_chi2: Its chi^2, [].
+        best: Parameters of the likeliest draw, each draw taken at its best mass, each [].
+        best_chi2: Its deviance, which is chi^2 where the likelihood is Gaussian, [].
     """
 
     theta: dict[str, Array]
@@ -120,7 +121,7 @@ def draw_posterior(
         seen: One galaxy: flux [band], redshift [].
         number: How many draws.
         key: Random key of this galaxy.
-        snr_range: See `integrate_mass`; for calibration on simulations only.
+        snr_range: See `AbstractLikelihood.integrate_mass`; for calibration on simulations only.
 
     Source:
         Importance sampling with mass integrated out; tested against closed forms and by
@@ -152,7 +153,7 @@ def weigh(
             mass.
         log_q: ln of the density that they were drawn from.
         key: For the masses.
-        snr_range: See `integrate_mass`.
+        snr_range: See `AbstractLikelihood.integrate_mass`.
     """
     theta, model_flux, integral = _at(posterior, seen, x, snr_range)
     log_weight = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1) - log_q
@@ -205,9 +206,10 @@ def _at(
     theta = posterior.flow_space.from_unbounded(x, age_gyr) | {"redshift": redshift}
     flux = unit_flux(posterior.tables, theta)
     if posterior.mass == "drawn":
-        return theta, flux, at_mass(flux, seen, theta[MASS])
+        return theta, flux, posterior.likelihood.at_mass(flux, seen, theta[MASS])
     prior = posterior.space.mass_prior
-    return theta, flux, integrate_mass(flux, seen, (prior.low, prior.high), snr_range)
+    mass_range = (prior.low, prior.high)
+    return theta, flux, posterior.likelihood.integrate_mass(flux, seen, mass_range, snr_range)
 
 
 def _best(
@@ -217,8 +219,8 @@ def _best(
     model_flux: Array,
     integral: MassIntegral,
 ) -> tuple[dict[str, Array], Array]:
-    """Parameters and chi^2 of the draw that fits best, each draw at its best mass."""
-    misfit = jnp.sum(chi2(jnp.exp(integral.ln_peak)[:, None] * model_flux, seen), axis=-1)
+    """Parameters and deviance of the draw that fits best, each draw at its best mass."""
+    misfit = posterior.likelihood.deviance(jnp.exp(integral.ln_peak)[:, None] * model_flux, seen)
     misfit = jnp.where(jnp.isfinite(misfit), misfit, jnp.inf)
     first = jnp.argmin(misfit)
     masses = integral.ln_peak / LN10 + MASS_UNIT_LOG10_MSUN

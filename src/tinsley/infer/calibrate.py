@@ -85,7 +85,7 @@ def calibrate(
     Args:
         posterior: The trained model.
         truth: The galaxies; where the redshift is among their values, it is not told.
-        snr_range: Of their noise; see `tinsley.infer.likelihood.integrate_mass`.
+        snr_range: Of their noise; see `AbstractLikelihood.integrate_mass`.
         effort: How many draws.
         key: Random key.
         on_batch: Called with galaxies done and galaxies to do after each batch.

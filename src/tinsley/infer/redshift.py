@@ -30,7 +30,7 @@ def draw_free(
         seen: One galaxy; its redshift is not looked at.
         number: How many draws.
         key: Random key of this galaxy.
-        snr_range: See `integrate_mass`; for calibration on simulations only.
+        snr_range: See `AbstractLikelihood.integrate_mass`; for calibration on simulations only.
 
     Returns:
         As `draw_posterior`, with `redshift` among the parameters; the evidence is p(flux | sigma).

@@ -8,6 +8,9 @@ What becomes of a row, in this order:
 - `redshift_out_of_range`: a redshift that is missing, not finite, or <= 0.
 - `too_few_bands`: no band measured. A band is missing where its columns are absent, where flux and
   error are both NaN or null, and where an inverse variance is 0.
+
+A missing band, or one with an error but no flux, may have an upper limit, in a column that the
+layout names. It is no measurement. A limit that is infinite, absurd or <= 0 is `bad_input`.
 """
 
 from __future__ import annotations
@@ -166,22 +169,24 @@ class Catalog:
         if columns.object_id is not None:
             names = piece[columns.object_id]
             names = names.astype(np.int64) if self._whole_ids else names
-        flux, error, missing = self._measured(piece)
+        flux, error, missing, limit = self._limited(piece, *self._measured(piece))
         scale, sound = _scale(piece, columns, self.survey)
         flux, error, plausible = _calibrated(flux, error, scale)
+        plausible &= ~limit | (flux > 0)
         failed = (~missing & ~(plausible & sound)).any(axis=1) | _is_cut(piece, columns)
         needed = columns.redshift is not None
         no_redshift = needed & ~(np.isfinite(redshift) & (redshift > 0))
         status = np.select(
-            [failed, no_redshift, missing.all(axis=1)],
+            [failed, no_redshift, (missing | limit).all(axis=1)],
             [str(Status.BAD_INPUT), str(Status.REDSHIFT_OUT_OF_RANGE), str(Status.TOO_FEW_BANDS)],
             default="",
         )
-        mask = ~missing & (status == "")[:, None]
-        flux, error = np.where(mask, flux, 0.0), np.where(mask, error, 1.0)
+        told = ~missing & (status == "")[:, None]
+        flux, error = np.where(told, flux, 0.0), np.where(told, error, 1.0)
         if "error_floor" in self.layout.needs:
             error = self.survey.total_sigma(flux, error)
-        return Photometry(names, redshift, flux, error, mask, status)
+        limits = told & limit if any(columns.limit) else None
+        return Photometry(names, redshift, flux, error, told & ~limit, status, limits)
 
     def _measured(self, piece: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flux, its standard deviation, both in the table's unit, and what is missing."""
@@ -193,6 +198,17 @@ class Catalog:
             missing |= error == 0
             error = np.divide(1.0, np.sqrt(np.abs(error)), where=error > 0, out=-np.ones_like(flux))
         return flux, error, missing
+
+    def _limited(
+        self, piece: Columns, flux: np.ndarray, error: np.ndarray, missing: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The same with upper limits for missing fluxes, and where these are."""
+        if not any(self._columns.limit):
+            return flux, error, missing, np.zeros_like(missing)
+        value = _by_band(piece, self._columns.limit, self.layout.index, self._table.label)
+        limit = ~np.isnan(value) & (missing | np.isnan(flux))
+        error = np.where(limit & missing, value / self.layout.limit_sigmas, error)
+        return np.where(limit, value, flux), error, missing & ~limit, limit
 
     def _refuse_magnitudes(self) -> None:
         flux, error, missing = self._measured(

@@ -22,6 +22,7 @@ class BoundLayout:
     redshift: str | None
     flux: tuple[str | None, ...]
     error: tuple[str | None, ...]
+    limit: tuple[str | None, ...]
     extinction: tuple[str | None, ...]
     ebv: str | None
     flags: tuple[str | None, ...]
@@ -31,7 +32,8 @@ class BoundLayout:
     def kinds(self) -> dict[str, Kind]:
         """What to read each column as."""
         kinds: dict[str, Kind] = {} if self.object_id is None else {self.object_id: "name"}
-        reals = (self.redshift, *self.flux, *self.error, *self.extinction, self.ebv)
+        bands = (*self.flux, *self.error, *self.limit, *self.extinction)
+        reals = (self.redshift, *bands, self.ebv)
         kinds |= {name: "real" for name in reals if name is not None}
         return kinds | {name: "flags" for name in self.flags if name is not None}
 
@@ -118,6 +120,7 @@ def bind(layout: Layout, survey: Survey, columns: Sequence[str]) -> BoundLayout:
         redshift=redshifts[0] if redshifts else None,
         flux=find(layout.flux),
         error=find(layout.error),
+        limit=find(layout.limit),
         extinction=find(layout.extinction),
         ebv=None if layout.ebv is None else named(columns, layout.ebv),
         flags=tuple(named(columns, cut.column) for cut in layout.quality),

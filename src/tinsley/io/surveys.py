@@ -15,15 +15,18 @@ from tinsley.observe.survey import NATIVE, Layout, Quality, Survey
 
 SURVEYS = Path(str(importlib.resources.files("tinsley"))) / "data" / "surveys"
 
+MIN_EIGENVALUE = 1e-3
+"""Of a correlation of errors: single precision takes no less."""
+
 _NEEDS = ("ab_offset", "error_floor")
 _SURVEY_KEYS = {
     "name", "about", "bands", "filters", "error_floor_mag", "ab_offset_mag",
-    "extinction_mag_per_ebv", "noise", "layouts",
+    "extinction_mag_per_ebv", "error_correlation", "noise", "layouts",
 }  # fmt: skip
 _NOISE_KEYS = {"snr_min", "snr_max", "catalog"}
 _LAYOUT_KEYS = {
     "name", "redshift", "flux", "error", "error_kind", "object_id", "index", "extinction", "ebv",
-    "unit_nmgy", "needs", "quality",
+    "unit_nmgy", "limit", "limit_sigmas", "needs", "quality",
 }  # fmt: skip
 _QUALITY_KEYS = {"column", "reject_any", "reject_all", "require_all"}
 
@@ -79,7 +82,34 @@ def _survey(table: dict[str, Any], path: Path) -> Survey:
         extinction_mag_per_ebv=_per_band(table, "extinction_mag_per_ebv", bands, where),
         noise=_noise(table.get("noise", {}), path),
         layouts=(NATIVE, *layouts),
+        error_correlation=_correlation(table, bands, where),
     )
+
+
+def _correlation(table: dict[str, Any], bands: tuple[str, ...], where: str) -> np.ndarray | None:
+    if "error_correlation" not in table:
+        return None
+    rows = _entries(table, "error_correlation", where)
+    whole = len(rows) == len(bands) and all(
+        isinstance(row, list) and len(row) == len(bands) and all(map(_is_real, row)) for row in rows
+    )
+    if not whole:
+        raise InputError(
+            f"{where}: error_correlation needs {len(bands)} rows of {len(bands)} finite numbers, "
+            f"one for each of {' '.join(bands)}; got {rows}."
+        )
+    matrix = np.asarray(rows, dtype=np.float64)
+    if np.any(matrix != matrix.T) or np.any(np.diag(matrix) != 1.0):
+        raise InputError(
+            f"{where}: error_correlation is symmetric, with 1 on its diagonal; got {rows}."
+        )
+    least = np.linalg.eigvalsh(matrix)[0]
+    if least < MIN_EIGENVALUE:
+        raise InputError(
+            f"{where}: error_correlation must be positive definite, with eigenvalues of at least "
+            f"{MIN_EIGENVALUE}; its least is {least:.2g}. Lower the correlations."
+        )
+    return matrix
 
 
 def _per_band(table: dict[str, Any], key: str, bands: tuple[str, ...], where: str) -> np.ndarray:
@@ -117,7 +147,7 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
     redshift = entry["redshift"]
     columns = {
         key: _word(entry[key], f"{where}: {key}")
-        for key in ("flux", "error", "object_id", "extinction", "ebv")
+        for key in ("flux", "error", "object_id", "extinction", "ebv", "limit")
         if key in entry
     }
     layout = Layout(
@@ -126,6 +156,7 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
         error_kind=entry["error_kind"],
         index=tuple(_entries(entry, "index", where)) or None,
         unit_nmgy=entry.get("unit_nmgy", 1.0),
+        limit_sigmas=entry.get("limit_sigmas", 3.0),
         needs=_words(entry.get("needs", []), f"{where}: needs"),
         quality=tuple(_quality(cut, where) for cut in _entries(entry, "quality", where)),
         **columns,
@@ -139,11 +170,12 @@ def _check_layout(layout: Layout, n_bands: int, where: str) -> None:
         raise InputError(f"{where}: error_kind is 'sigma' or 'ivar'; got {layout.error_kind!r}.")
     if not set(layout.needs) <= set(_NEEDS):
         raise InputError(f"{where}: needs lists some of {_NEEDS}; got {list(layout.needs)}.")
-    if not _is_real(layout.unit_nmgy) or layout.unit_nmgy <= 0:
-        raise InputError(f"{where}: unit_nmgy is a positive number; got {layout.unit_nmgy!r}.")
+    for key in ("unit_nmgy", "limit_sigmas"):
+        if not _is_real(value := getattr(layout, key)) or value <= 0:
+            raise InputError(f"{where}: {key} is a positive number; got {value!r}.")
     if layout.extinction is not None and layout.ebv is not None:
         raise InputError(f"{where}: give extinction or ebv, not both.")
-    names = (layout.flux, layout.error, layout.extinction)
+    names = (layout.flux, layout.error, layout.extinction, layout.limit)
     vectors = [name for name in names if name is not None and "{band}" not in name]
     index = layout.index or ()
     whole = all(type(i) is int and i >= 0 for i in index)

@@ -21,8 +21,8 @@ AB_ZEROPOINT_MAG = 22.5
 class Photometry:
     """Fluxes of galaxies, calibrated: AB, corrected for Galactic extinction.
 
-    Rows with a status, and bands without a measurement, hold flux 0 and sigma 1, so that a kernel
-    that meets them stays finite. The redshift is kept as read, NaN where there is none.
+    Rows with a status, and bands without a measurement or a limit, hold flux 0 and sigma 1, so that
+    a kernel that meets them stays finite. The redshift is kept as read, NaN where there is none.
 
     Attributes:
         object_id: Name of each row, int64 or str, [n].
@@ -31,6 +31,8 @@ class Photometry:
         sigma: Total error, the survey's floor included, nanomaggies, [n, band].
         mask: True where the band was measured, [n, band].
         status: A word of `Status`, or "" where the row can be used, [n].
+        limit: True where `flux` is an upper limit and `sigma` its error, [n, band]; None where the
+            table has no column of limits.
     """
 
     object_id: np.ndarray
@@ -39,6 +41,7 @@ class Photometry:
     sigma: np.ndarray
     mask: np.ndarray
     status: np.ndarray
+    limit: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n_rows, shape = len(self.object_id), np.shape(self.flux)
@@ -47,7 +50,7 @@ class Photometry:
                 raise ValueError(f"photometry of {n_rows} galaxies needs {n_rows} of {name}.")
         if len(shape) != 2 or shape[0] != n_rows:
             raise ValueError(f"flux needs shape ({n_rows}, band); got {shape}.")
-        for name in ("sigma", "mask"):
+        for name in ("sigma", "mask") if self.limit is None else ("sigma", "mask", "limit"):
             if np.shape(getattr(self, name)) != shape:
                 raise ValueError(f"{name} needs flux's shape {shape}.")
 
@@ -61,7 +64,7 @@ class Photometry:
 
     def take(self, rows: np.ndarray | slice) -> Photometry:
         """Some rows, by index, slice or boolean mask, in that order."""
-        names = [f.name for f in dataclasses.fields(self)]
+        names = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
         return Photometry(**{name: getattr(self, name)[rows] for name in names})
 
 
@@ -83,6 +86,7 @@ def _refuse(photometry: Photometry, rows: np.ndarray, status: Status) -> Photome
         sigma=np.where(refused, 1.0, photometry.sigma),
         mask=photometry.mask & ~refused,
         status=np.where(rows, str(status), photometry.status),
+        limit=None if photometry.limit is None else photometry.limit & ~refused,
     )
 
 
@@ -130,6 +134,9 @@ class Layout:
         extinction: Column(s) of Galactic extinction to correct for, mag; None where done already.
         ebv: Column of E(B-V) to correct for instead, mag.
         unit_nmgy: The table's unit of flux, nanomaggies.
+        limit: Column(s) of upper limits, which may be absent. One counts where its band has no
+            flux; its error is the band's error, or where that is missing too a fraction of itself.
+        limit_sigmas: The limits are so many of their errors.
         needs: Which of the survey's "ab_offset" and "error_floor" the table still lacks.
         quality: Cuts; a row that fails one is `bad_input`.
     """
@@ -144,6 +151,8 @@ class Layout:
     extinction: str | None = None
     ebv: str | None = None
     unit_nmgy: float = 1.0
+    limit: str | None = None
+    limit_sigmas: float = 3.0
     needs: tuple[str, ...] = ()
     quality: tuple[Quality, ...] = ()
 
@@ -155,9 +164,10 @@ NATIVE = Layout(
     error="flux_err_{band}",
     error_kind="sigma",
     object_id="object_id",
+    limit="flux_limit_{band}",
     needs=("error_floor",),
 )
-"""Every survey's own layout: AB nanomaggies, dereddened, errors without the floor."""
+"""Every survey's own layout: AB nanomaggies, dereddened, errors without the floor, limits of 3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +181,8 @@ class Survey:
         error_floor_mag: Systematic error to add in quadrature, mag, [band].
         ab_offset_mag: To add to the survey's magnitudes to make them AB, mag, [band].
         extinction_mag_per_ebv: Galactic extinction per E(B-V), mag, [band].
+        error_correlation: Correlation of the total errors of the bands, symmetric and positive
+            definite, [band, band]; None where they are independent.
         noise: Settings for simulated errors: snr_min, snr_max, catalog.
         layouts: The kinds of table it comes in; `NATIVE` is the first.
     """
@@ -183,6 +195,7 @@ class Survey:
     extinction_mag_per_ebv: np.ndarray
     noise: dict[str, Any] = field(default_factory=dict)
     layouts: tuple[Layout, ...] = (NATIVE,)
+    error_correlation: np.ndarray | None = None
 
     @property
     def layout_names(self) -> tuple[str, ...]:
