@@ -5,8 +5,8 @@
 `tinsley infer --redshift free` on the first galaxies; then, for those of status ok and for all that
 have a posterior: bias and sigma_MAD of dz / (1 + z), outliers beyond 0.05 and 0.15, the distance of
 the PIT from uniform, and the mean CRPS, for the posterior median and draws. Two priors: flat in
-redshift and log mass, as the model was trained, and `field`: comoving volume times the mass
-function of Baldry et al. (2012; GAMA, z < 0.06), by reweighting the draws.
+redshift and log mass, as the model was trained, and `field`: `--prior volume_mass_function`,
+comoving volume times the mass function of Baldry et al. (2012; GAMA, z < 0.06).
 
 Writes benchmarks/results/photoz.json; minutes.
 """
@@ -20,18 +20,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from astropy.cosmology import FLRW
 from scipy.special import logsumexp
 
 from machine import machine
 from tinsley.catalog.run import RunSettings, run_catalog
-from tinsley.cosmology import default_cosmology
 from tinsley.io.catalogs import (
     load_sample_catalog_path,
     load_usual_error,
     open_catalog,
 )
 from tinsley.io.models import load_posterior
+from tinsley.io.priors import impose, load_prior
 from tinsley.io.results import write_json, write_parquet
 from tinsley.io.runs import iterate_draws, load_galaxies
 from tinsley.io.surveys import load_survey
@@ -40,8 +39,7 @@ from tinsley.status import Redshift
 
 RESULT = Path(__file__).parent / "results" / "photoz.json"
 DRAWS = 1000
-LOG10_M_STAR, PHI_1, ALPHA_1, PHI_2, ALPHA_2 = 10.66, 3.96e-3, -0.35, 0.79e-3, -1.47
-"""Baldry et al. (2012), the double Schechter function of their abstract and section 4."""
+PRIORS = {"flat": None, "field": "volume_mass_function"}
 
 
 def main() -> None:
@@ -51,21 +49,20 @@ def main() -> None:
     options = parser.parse_args()
     rows = sample(options.number)
     truth = dict(zip(rows["object_id"].tolist(), rows.pop("redshift").tolist(), strict=True))
-    with tempfile.TemporaryDirectory() as folder:
-        result, galaxies = infer(rows, options.model, Path(folder))
+    result: dict = {"galaxies": options.number, "machine": machine()}
+    for label, prior in PRIORS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            about, galaxies = infer(rows, options.model, prior, Path(folder))
+            chunks = list(iterate_draws(Path(folder) / "out", DRAWS))
         ok = dict(zip(galaxies["object_id"].tolist(), galaxies["status"] == "ok", strict=True))
-        chunks = list(iterate_draws(Path(folder) / "out", DRAWS))
-    cosmology = default_cosmology()
-    true = [np.array([truth[int(name)] for name in c.object_id]) for c in chunks]
-    good = np.array([ok[int(name)] for c in chunks for name in c.object_id])
-    for prior, extra in {"flat": no_prior, "field": log_field_prior}.items():
+        good = np.array([ok[int(name)] for c in chunks for name in c.object_id])
         parts = [
-            each(c.theta["redshift"], c.log_weight + extra(cosmology, c.theta), t)
-            for c, t in zip(chunks, true, strict=True)
+            each(c.theta["redshift"], c.log_weight, np.array([truth[int(n)] for n in c.object_id]))
+            for c in chunks
         ]
         columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         kept = {k: v[good] for k, v in columns.items()}
-        result[prior] = {"all": summary(columns), "ok": summary(kept)}
+        result[label] = about | {"all": summary(columns), "ok": summary(kept)}
     write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 
@@ -78,9 +75,13 @@ def sample(number: int) -> dict[str, np.ndarray]:
     return {name: values[:number] for name, values in rows.items()}
 
 
-def infer(rows: dict[str, np.ndarray], model: str, folder: Path) -> tuple[dict, dict]:
+def infer(
+    rows: dict[str, np.ndarray], model: str, prior: str | None, folder: Path
+) -> tuple[dict, dict]:
     """A run on rows without redshifts: what is to be said of it, and its table."""
     survey, loaded = load_survey("sdss"), load_posterior(model)
+    if prior is not None:
+        loaded = impose(loaded, load_prior(prior))
     write_parquet(folder / "hidden.parquet", rows, {})
     catalog = open_catalog(folder / "hidden.parquet", survey, needs_redshift=False)
     settings = RunSettings(draws=DRAWS, redshift=Redshift.FREE)
@@ -89,30 +90,14 @@ def infer(rows: dict[str, np.ndarray], model: str, folder: Path) -> tuple[dict, 
     seconds = time.monotonic() - started
     galaxies = load_galaxies(folder / "out")
     return {
-        "galaxies": catalog.n_rows,
+        "prior_efficiency": manifest.get("prior_efficiency"),
         "statuses": manifest["statuses"],
         "methods": {k: int(np.sum(galaxies["method"] == k)) for k in ("flow", "weighted")},
         "ess_median": float(np.nanmedian(galaxies["ess"])),
         "share_ess_100": float(np.mean(galaxies["ess"] >= 100)),
         "seconds": round(seconds, 1),
         "model_sha256": loaded.sha256,
-        "machine": machine(),
     }, galaxies
-
-
-def no_prior(cosmology: FLRW, theta: dict[str, np.ndarray]) -> float:
-    """The model's own, flat one."""
-    return 0.0
-
-
-def log_field_prior(cosmology: FLRW, theta: dict[str, np.ndarray]) -> np.ndarray:
-    """ln of volume times mass function over the flat prior, up to a constant, [n, draw]."""
-    grid = np.linspace(0.005, 0.7, 400)
-    volume = cosmology.differential_comoving_volume(grid).value
-    ln_volume = np.interp(theta["redshift"], grid, np.log(volume))
-    x = np.log(10) * (theta["log10_mstar_surviving_msun"].astype(float) - LOG10_M_STAR)
-    each = [np.log(PHI_1) + (ALPHA_1 + 1) * x, np.log(PHI_2) + (ALPHA_2 + 1) * x]
-    return ln_volume + np.logaddexp(*each) - np.exp(x)
 
 
 def each(redshift: np.ndarray, log_weight: np.ndarray, true: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tinsley.cosmology import default_cosmology
+from tinsley.io.priors import load_prior
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import BandTables, photometry
 from tinsley.observe.survey import AB_ZEROPOINT_MAG
@@ -20,8 +21,9 @@ from tinsley.parameters import BETAS, MASS
 from tinsley.population.synthetic import Selection, record
 
 R_LIMIT_MAG = 19.8
-LOG10_MASS_STAR, SLOPES, DENSITIES = 10.66 + 0.2, (-0.35, -1.47), (3.96, 0.79)
-"""Double Schechter function of Baldry et al. (2012), 0.2 dex up: from surviving to formed mass."""
+MASS_FUNCTION = load_prior("volume_mass_function").entries["log10_mstar_surviving_msun"]
+LOG10_MASS_STAR = MASS_FUNCTION["log10_m_star_msun"] + 0.2
+"""Of the double Schechter function of Baldry et al. (2012): from surviving to formed mass."""
 DEPTH_MAG = (22.0, 22.2, 22.2, 21.3, 20.5)
 """SDSS ugriz, 5 sigma, point sources; galaxies 0.7 mag less."""
 FLOOR_MAG = (0.05, 0.02, 0.02, 0.02, 0.03)
@@ -140,7 +142,8 @@ def _mass_sampler(z_max: float):
     reach = 10 ** (0.2 * (R_LIMIT_MAG + 1.0 - brightest - 25))
     visible = np.interp(np.interp(reach, distance, grid_z), grid_z, volume)
     x = 10 ** (mass - LOG10_MASS_STAR)
-    density = sum(p * x ** (1 + a) for p, a in zip(DENSITIES, SLOPES, strict=True)) * np.exp(-x)
+    terms = zip(MASS_FUNCTION["phi"], MASS_FUNCTION["alpha"], strict=True)
+    density = sum(p * x ** (1 + a) for p, a in terms) * np.exp(-x)
     share = density * visible / np.sum(density * visible)
 
     def draw(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 
+from tinsley.infer.marginals import SSFR_1GYR
 from tinsley.parameters import default_space
 from tinsley.plot import calibration, galaxy, sequence
 from tinsley.plot.residuals import residual_histograms
@@ -22,7 +23,7 @@ def rng() -> np.random.Generator:
 
 
 def test_every_property_has_a_label():
-    assert set(LABELS) == {*default_space().names, *DERIVED, "redshift"}
+    assert set(LABELS) == {*default_space().names, *DERIVED, SSFR_1GYR, "redshift"}
 
 
 def test_rank_histograms_show_which_property_is_miscalibrated(rng):

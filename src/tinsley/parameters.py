@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
+from scipy import special
 
 Theta = Mapping[str, Array]
 """Physical values by name; every array has the batch's shape."""
@@ -54,7 +55,32 @@ class AbstractPrior(eqx.Module):
         """Plain description, for files."""
 
 
-class Uniform(AbstractPrior):
+class AbstractBoundedPrior(AbstractPrior):
+    """A prior on one parameter between fixed ends: one whose density is known by itself.
+
+    Attributes:
+        low: Least value.
+        high: Greatest value.
+    """
+
+    low: eqx.AbstractVar[float]
+    high: eqx.AbstractVar[float]
+
+    @property
+    def name(self) -> str:
+        """The parameter."""
+        return self.names[0]
+
+    @abc.abstractmethod
+    def log_prob(self, value: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Natural log of the density; -inf outside the ends."""
+
+    def _inside(self, value: Array, log_density: Array | float) -> Array:
+        """The log-density where a value is between the ends, -inf where not."""
+        return jnp.where((value >= self.low) & (value <= self.high), log_density, -jnp.inf)
+
+
+class Uniform(AbstractBoundedPrior):
     """Uniform from `low` to `high`."""
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -71,11 +97,14 @@ class Uniform(AbstractPrior):
     def to_unit(self, theta: Theta, age_gyr: Array) -> Array:
         return ((theta[self.names[0]] - self.low) / (self.high - self.low))[..., None]
 
+    def log_prob(self, value: Array) -> Array:
+        return self._inside(value, -np.log(self.high - self.low))
+
     def to_dict(self) -> dict[str, Any]:
         return {"prior": "uniform", "name": self.names[0], "low": self.low, "high": self.high}
 
 
-class LogUniform(AbstractPrior):
+class LogUniform(AbstractBoundedPrior):
     """Uniform in the logarithm from `low` to `high`."""
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -95,8 +124,55 @@ class LogUniform(AbstractPrior):
         ratio = jnp.maximum(theta[self.names[0]], 1e-30) / self.low
         return (jnp.log(ratio) / np.log(self.high / self.low))[..., None]
 
+    def log_prob(self, value: Array) -> Array:
+        log_density = -jnp.log(jnp.maximum(value, 1e-30)) - np.log(np.log(self.high / self.low))
+        return self._inside(value, log_density)
+
     def to_dict(self) -> dict[str, Any]:
         return {"prior": "log_uniform", "name": self.names[0], "low": self.low, "high": self.high}
+
+
+class Normal(AbstractBoundedPrior):
+    """Normal, cut off at `low` and `high`, between which its `mean` lies."""
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    mean: float = eqx.field(static=True)
+    std: float = eqx.field(static=True)
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __init__(self, name: str, mean: float, std: float, low: float, high: float) -> None:
+        _check_range(name, low, high)
+        if std <= 0 or not low <= mean <= high:
+            raise ValueError(
+                f"{name}: a normal prior needs std > 0 and its mean from {low:g} to {high:g}; got "
+                f"mean {mean:g} and std {std:g}."
+            )
+        self.names, self.mean, self.std, self.low, self.high = (name,), mean, std, low, high
+
+    def from_unit(self, u: Array, age_gyr: Array) -> dict[str, Array]:
+        below, share = self._ends()
+        value = self.mean + self.std * ndtri(below + share * u[..., 0])
+        return {self.names[0]: jnp.clip(value, self.low, self.high)}
+
+    def to_unit(self, theta: Theta, age_gyr: Array) -> Array:
+        below, share = self._ends()
+        level = ndtr((theta[self.names[0]] - self.mean) / self.std)
+        return ((level - below) / share)[..., None]
+
+    def log_prob(self, value: Array) -> Array:
+        x = (value - self.mean) / self.std
+        constant = np.log(self.std * np.sqrt(2 * np.pi) * self._ends()[1])
+        return self._inside(value, -0.5 * x**2 - constant)
+
+    def _ends(self) -> tuple[float, float]:
+        """Probability of the whole normal below `low`, and between the ends."""
+        below, above = special.ndtr((np.array([self.low, self.high]) - self.mean) / self.std)
+        return float(below), float(above - below)
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {"prior": "normal", "name": self.names[0], "mean": self.mean, "std": self.std}
+        return plain | {"low": self.low, "high": self.high}
 
 
 class Simplex(AbstractPrior):
@@ -185,6 +261,16 @@ class ParamSpace(eqx.Module):
         """The same space less the mass: what a flow learns."""
         return ParamSpace(tuple(p for p in self.priors if p.names != (MASS,)))
 
+    def replaced(self, prior: AbstractBoundedPrior) -> ParamSpace:
+        """The same space with another prior on one parameter.
+
+        Raises:
+            ValueError: No prior of this space is on that parameter alone.
+        """
+        if (prior.name,) not in [old.names for old in self.priors]:
+            raise ValueError(f"{prior.name}: no prior of its own to replace.")
+        return ParamSpace(tuple(prior if p.names == prior.names else p for p in self.priors))
+
     @property
     def mass_prior(self) -> Uniform:
         """The prior on log10 formed mass."""
@@ -234,14 +320,15 @@ def _prior_from_dict(entry: dict[str, Any]) -> AbstractPrior:
     if kind == "simplex":
         p1, p2, p3 = entry["power"]
         return Simplex(tuple(entry["names"]), (p1, p2, p3))
-    kinds: dict[str, Callable[[str, float, float], AbstractPrior]] = {
+    kinds: dict[str, Callable[..., AbstractPrior]] = {
         "uniform": Uniform,
         "log_uniform": LogUniform,
+        "normal": Normal,
         "uniform_to_age": UniformToAge,
     }
     if kind not in kinds:
         raise ValueError(f"unknown prior {kind!r}; expected simplex, {', '.join(kinds)}.")
-    return kinds[kind](entry["name"], entry["low"], entry["high"])
+    return kinds[kind](**entry)
 
 
 def default_space(metallicity: tuple[AbstractPrior, ...] | None = None) -> ParamSpace:

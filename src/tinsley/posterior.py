@@ -35,6 +35,7 @@ from tinsley.infer.likelihood import AbstractLikelihood, StudentT
 from tinsley.io import models
 from tinsley.io.catalogs import load_usual_error, read_photometry
 from tinsley.io.filters import load_filters
+from tinsley.io.priors import impose, load_prior
 from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.survey import Photometry, Survey
@@ -52,6 +53,7 @@ _HEAD = (
     "method",
     "n_draws",
     "ess",
+    "ess_trained_prior",
     "khat",
     "log_evidence",
     "best_chi2",
@@ -102,6 +104,7 @@ class Posterior:
         seed: int = 0,
         refine: str = "auto",
         likelihood: str | AbstractLikelihood = "gaussian",
+        prior: str | Path | Mapping[str, Any] | None = None,
     ) -> Result:
         """Weighted draws of the posterior of every galaxy.
 
@@ -121,13 +124,16 @@ class Posterior:
                 it) or "all".
             likelihood: How errors are distributed: "gaussian", "student-t" (4 degrees of freedom)
                 or an object of `tinsley.infer.likelihood`, as `StudentT(2.5)`.
+            prior: Another prior than the trained one, which costs effective draws
+                (`ess_trained_prior` is what there were without it): a name, a TOML file, or a
+                dictionary of the same content; see docs/priors.md.
 
         Returns:
             One row per galaxy in the order given; those that can not be inferred have a status.
 
         Raises:
             InputError: Shapes or columns do not fit, ids occur twice, magnitudes for fluxes; there
-                is no such likelihood.
+                is no such likelihood; a prior that can not be.
         """
         if draws < 100 or not 0 <= seed < 2**32:
             raise InputError(
@@ -147,9 +153,23 @@ class Posterior:
             photometry = read_photometry(columns, self.survey, "native", needs_redshift=not free)
         settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine), redshift=known)
         key = jax.random.key(seed)
-        loaded = with_likelihood(self.loaded, self.survey, _likelihood(likelihood))
+        loaded = with_likelihood(self._under(prior), self.survey, _likelihood(likelihood))
         rows, drawn = infer_rows(loaded, photometry, self._usual_error, settings, key)
         return _result(self, photometry, rows, drawn, draws)
+
+    def _under(self, prior: str | Path | Mapping[str, Any] | None) -> models.LoadedPosterior:
+        """The model under a prior; a prior that was used before is not prepared again."""
+        if prior is None:
+            return self.loaded
+        asked = load_prior(prior)
+        name = asked.to_dict()["sha256"]
+        if name not in self._imposed:
+            self._imposed[name] = impose(self.loaded, asked)
+        return self._imposed[name]
+
+    @functools.cached_property
+    def _imposed(self) -> dict[str, models.LoadedPosterior]:
+        return {}
 
     @functools.cached_property
     def _usual_error(self) -> SigmaGivenFlux | None:

@@ -44,6 +44,8 @@ class BatchResult(NamedTuple):
         summary: `<name>_<statistic>`, each [n].
         draws: Parameters and derived properties, each [n, draw]; None when not asked for.
         log_weight: Smoothed weights, [n, draw]; None when not asked for.
+        ess_trained_prior: Effective sample size without the weights of a new prior, [n]; None where
+            there is none.
     """
 
     ess: Values
@@ -54,6 +56,7 @@ class BatchResult(NamedTuple):
     summary: Mapping[str, Values]
     draws: Mapping[str, Values] | None
     log_weight: Values | None
+    ess_trained_prior: Values | None = None
 
 
 def infer_batch(
@@ -146,4 +149,5 @@ def summarise(drawn: Draws, redshift: Redshift) -> BatchResult:
         summary=summary,
         draws=theta,
         log_weight=drawn.psis.log_weight,
+        ess_trained_prior=drawn.ess_trained_prior,
     )

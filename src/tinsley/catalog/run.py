@@ -27,6 +27,7 @@ from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
 from tinsley.io.models import LoadedPosterior
 from tinsley.io.run_folder import RunFolder
+from tinsley.io.runs import load_galaxies
 from tinsley.observe.noise import SigmaGivenFlux, unusual_error
 from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.sps.derived import DERIVED
@@ -98,6 +99,8 @@ def run_catalog(
             folder.save(number, rows, draws)
         on_chunk(len(photometry))
     manifest = setup | {"command": settings.command, "statuses": folder.join()}
+    if loaded.prior is not None:
+        manifest["prior_efficiency"] = _prior_efficiency(out)
     folder.write_manifest(manifest)
     return manifest
 
@@ -171,6 +174,7 @@ def infer_rows(
         photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
     usable = np.flatnonzero(photometry.usable)
     labels = ["ess", "khat", "log_evidence", "best_chi2"]
+    labels += [] if loaded.prior is None else ["ess_trained_prior"]
     labels += [f"best_{name}" for name in fitted]
     labels += [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
     columns = {label: np.full(len(photometry), np.nan, np.float32) for label in labels}
@@ -222,8 +226,16 @@ def _posteriors(
 def _result_columns(result: BatchResult) -> dict[str, Any]:
     """All columns but the words, by their labels on disk."""
     best = {f"best_{name}": values for name, values in result.best.items()}
-    scalars = ("ess", "khat", "log_evidence", "best_chi2")
+    scalars = ("ess", "khat", "log_evidence", "best_chi2", "ess_trained_prior")
     return {label: getattr(result, label) for label in scalars} | best | dict(result.summary)
+
+
+def _prior_efficiency(out: Path) -> float | None:
+    """Median of the effective draws that a new prior leaves, over those of the trained one."""
+    columns = load_galaxies(out, ("ess", "ess_trained_prior"))
+    share = columns["ess"] / columns["ess_trained_prior"]
+    share = share[np.isfinite(share)]
+    return float(np.median(share)) if len(share) else None
 
 
 def judge(
@@ -277,6 +289,7 @@ def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> 
         "refine": str(settings.refine),
         "redshift": str(settings.redshift),
         "likelihood": loaded.posterior.likelihood.to_dict(),
+        "prior": loaded.prior,
     }
 
 

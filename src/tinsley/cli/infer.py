@@ -60,6 +60,13 @@ def infer(
             min=1.0, max=1e6, help="Degrees of freedom of student-t: fewer, more outliers [4]."
         ),
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Another prior than the trained one: a .toml file (docs/priors.md) or a name, "
+            "such as volume_mass_function. Draws are weighted with it."
+        ),
+    ] = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
@@ -77,6 +84,7 @@ def infer(
     from tinsley.infer.likelihood import StudentT
     from tinsley.io.catalogs import load_usual_error, open_catalog
     from tinsley.io.models import load_posterior
+    from tinsley.io.priors import impose, load_prior
     from tinsley.io.surveys import load_survey
 
     if dof is not None and likelihood != Likelihood.STUDENT_T:
@@ -84,10 +92,12 @@ def infer(
             f"--dof {dof:g} is for --likelihood student-t; the likelihood is {likelihood}. "
             "Add --likelihood student-t or leave --dof out."
         )
+    asked = None if prior is None else load_prior(prior)
     survey_ = load_survey(survey)
     given = redshift == Redshift.GIVEN
     table = open_catalog(catalog, survey_, layout, needs_redshift=given)
     loaded = load_posterior(model or survey_.name)
+    loaded = loaded if asked is None else impose(loaded, asked)
     usual = load_usual_error(survey_)
     settings = RunSettings(
         draws=draws,
@@ -111,3 +121,5 @@ def infer(
     seconds = time.monotonic() - started
     words = ", ".join(f"{count:,} {word}" for word, count in manifest["statuses"].items())
     announce(out, f"{words}; {table.n_rows / seconds:.0f} galaxies/s")
+    if (left := manifest.get("prior_efficiency")) is not None:
+        console.print(f"the new prior leaves {left:.2f} of the effective draws (median)")

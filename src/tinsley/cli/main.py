@@ -13,6 +13,7 @@ from tinsley.cli.demo import demo
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
+from tinsley.cli.prior import prior
 from tinsley.cli.simulate import simulate
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command()(check)
 app.command()(demo)
 app.command()(photometry)
 app.command()(population)
+app.command()(prior)
 app.command()(simulate)
 app.add_typer(train.app, name="train")
 

@@ -19,6 +19,8 @@ SNR_MARGIN = (0.7, 1.1)
 N_VALIDATION = 8192
 BLOCK = 250
 RATE_REDSHIFT = 1e-3
+STEPS_FROM, RATE_FROM = 5_000, 1e-3
+"""Of a network that knows something already."""
 
 
 @app.callback()
@@ -28,7 +30,9 @@ def main() -> None:
 
 @app.command()
 def posterior(
-    survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
+    survey: Annotated[
+        str | None, typer.Option(help="Survey name or TOML file [sdss, or that of --from].")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
     run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path("runs/train"),
     name: Annotated[str, typer.Option(help="Name of the model.")] = "my-posterior",
@@ -42,7 +46,9 @@ def posterior(
         Path | None,
         typer.Option(help="Folder of the papers' NMF text files, for gamma_1, gamma_2."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [50000].")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps [50000; --from: 5000].")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [1024].")] = None,
     galaxies: Annotated[
         int | None, typer.Option(min=100, help="Train on a fixed set of so many, a tenth held out.")
@@ -51,37 +57,60 @@ def posterior(
         float | None, typer.Option(min=0.0, help="Stop after so long; start again to go on.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Model, name or file, to fine-tune [a new network]."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Prior of the parameters that it names, a .toml file (docs/priors.md)."),
+    ] = None,
 ) -> None:
     """Train an amortised posterior: photometry with errors and redshift to 12 parameters.
 
     Every batch is simulated anew (sedflow: drawn from a fixed set); held-out galaxies decide which
     weights are kept. Kill it and start it again with the same options: it goes on from the last
     checkpoint. --density gives a configuration another flow, with Tinsley's way to train it unless
-    --galaxies says otherwise.
+    --galaxies says otherwise. --from MODEL --prior FILE teaches a model another prior.
     """
     import jax
 
     from tinsley.density.flows import make_flow, standardised
     from tinsley.density.train import start_training
+    from tinsley.errors import InputError
     from tinsley.infer.amortized import flow_space
     from tinsley.infer.features import n_features
     from tinsley.infer.pairs import posterior_pairs, posterior_pairs_with_mass
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.histories import load_provabgs_bases
-    from tinsley.io.models import Networks, bases_to_dict, physics_checksums, save_model
+    from tinsley.io.models import bases_to_dict, load_posterior, physics_checksums, save_model
+    from tinsley.io.priors import load_prior
     from tinsley.io.surveys import load_survey
 
-    chosen = _choose(config, density, steps, batch, galaxies)
+    if start is not None and (density or provabgs_bases or config != "tinsley"):
+        raise InputError("--from keeps MODEL's configuration, flow and bases; leave these out.")
+    asked = None if prior is None else load_prior(prior)
+    known = None if start is None else load_posterior(start)
+    chosen = _choose(known or config, density, steps, batch, galaxies)
     _refuse_missing_folder(out)
-    survey_ = load_survey(survey)
+    survey_ = load_survey(survey or (known.spec.survey if known else "sdss"))
     bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
-    simulator = _simulator(chosen, survey_, bases)
+    chosen = chosen if asked is None else _under_prior(chosen, asked, known, bases)
+    simulator = (
+        _simulator_from(known, chosen, survey_) if known else _simulator(chosen, survey_, bases)
+    )
     key_flow, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
     pairs = posterior_pairs if chosen.mass == "integrated" else posterior_pairs_with_mass
     n_dim = flow_space(chosen.space, chosen.mass).n_unit
-    flow = make_flow(chosen.flow, n_features(len(survey_.bands)), n_dim, key=key_flow)
-    flow = standardised(flow, pairs(simulator, N_VALIDATION, key_check)[1])
-    setup = {"survey": survey_.name, "config": chosen.to_dict(), "bases": bases_to_dict(bases)}
+    if known is None:
+        flow = make_flow(chosen.flow, n_features(len(survey_.bands)), n_dim, key=key_flow)
+        flow = standardised(flow, pairs(simulator, N_VALIDATION, key_check)[1])
+    else:
+        flow = known.posterior.flow
+    origin: dict[str, Any] = {} if known is None else {"from": known.sha256}
+    origin |= {} if asked is None else {"prior": asked.to_dict()}
+    plain_bases = bases_to_dict(bases) if known is None else known.spec.bases
+    setup = origin | {"survey": survey_.name, "config": chosen.to_dict(), "bases": plain_bases}
     setup |= physics_checksums() | {"filters": survey_.filters, "noise": simulator.noise.to_dict()}
     folder = TrainingFolder(run, setup | {"seed": seed})
     begun = folder.resume(start_training(flow, chosen.schedule))
@@ -89,24 +118,25 @@ def posterior(
         begun, (simulator, pairs), chosen.schedule, folder, (key_run, key_check), hours
     )
     spec = _spec(name, survey_, simulator, chosen, history)
-    spec = dataclasses.replace(spec, bases=bases_to_dict(bases))
-    save_model(out, spec, Networks(folder.best(flow)))
+    spec = dataclasses.replace(spec, bases=plain_bases, training=origin | spec.training)
+    save_model(out, *_with_redshifts(known, spec, folder.best(flow)))
     announce(out, f"validation loss {spec.training['best']['validation_loss']:.4f}")
 
 
 def _choose(
-    config: str, density: str | None, steps: int | None, batch: int | None, galaxies: int | None
+    begin: Any, density: str | None, steps: int | None, batch: int | None, galaxies: int | None
 ) -> Any:
-    """The configuration that the options describe."""
+    """The configuration that the options describe, beginning from a name or a known model."""
     from tinsley.density.flows import FLOWS
     from tinsley.density.train import Schedule, UntilNoGain
     from tinsley.errors import InputError
     from tinsley.infer.config import CONFIGS
 
-    for what, value, known in (("config", config, CONFIGS), ("density", density, FLOWS)):
+    name = begin if isinstance(begin, str) else None
+    for what, value, known in (("config", name, CONFIGS), ("density", density, FLOWS)):
         if value is not None and value not in known:
             raise InputError(f"no {what} {value!r}; expected one of {', '.join(known)}.")
-    chosen = CONFIGS[config]
+    chosen = _config_of(begin) if name is None else CONFIGS[name]
     schedule: Schedule | UntilNoGain = chosen.schedule
     if density is not None and FLOWS[density] != chosen.flow:
         mass = "integrated" if density == "coupling" else chosen.mass
@@ -121,6 +151,57 @@ def _choose(
     changes = {name: value for name, value in changes.items() if value is not None}
     schedule = dataclasses.replace(schedule, **changes)
     return dataclasses.replace(chosen, schedule=schedule)
+
+
+def _config_of(known: Any) -> Any:
+    """The configuration of a model that is to be fine-tuned."""
+    from tinsley.density.train import Schedule
+    from tinsley.infer.config import PosteriorConfig
+
+    spec = known.spec
+    return PosteriorConfig(
+        space=known.posterior.space,
+        redshift_range=spec.redshift_range,
+        noise="survey" if spec.noise else "broad",
+        complete=spec.complete,
+        flow=spec.flow,
+        mass=spec.mass,
+        schedule=Schedule(steps=STEPS_FROM, rate=RATE_FROM),
+    )
+
+
+def _under_prior(config: Any, prior: Any, known: Any, bases: Any) -> Any:
+    """A configuration with the priors of a file in the place of its own."""
+    from tinsley.io.models import build_model
+    from tinsley.io.parameters import refuse_ranges
+    from tinsley.io.priors import space_to_train
+
+    space, redshifts = space_to_train(config.space, config.redshift_range, prior)
+    model = known.model if known else build_model(bases)
+    refuse_ranges(f"prior {prior.name}", space, redshifts, model)
+    return dataclasses.replace(config, space=space, redshift_range=redshifts)
+
+
+def _simulator_from(known: Any, config: Any, survey: Any) -> Any:
+    """The galaxies of a known model, with the prior and redshifts of a configuration."""
+    from tinsley.catalog.run import refuse_other_bands
+    from tinsley.io.models import build_tables
+
+    refuse_other_bands(known.spec, survey)
+    tables, _ = build_tables(survey.filters, config.redshift_range, known.model)
+    return dataclasses.replace(
+        known.simulator(), space=config.space, redshift_range=config.redshift_range, tables=tables
+    )
+
+
+def _with_redshifts(known: Any, spec: Any, flow: Any) -> tuple[Any, Any]:
+    """Header and networks; a fine-tuned model knows redshifts if it did, in the same range."""
+    from tinsley.io.models import Networks
+
+    if known is None or tuple(known.spec.redshift_range) != tuple(spec.redshift_range):
+        return spec, Networks(flow)
+    kept = {k: getattr(known.spec, k) for k in ("redshift_density", "redshift_training")}
+    return dataclasses.replace(spec, **kept), Networks(flow, known.posterior.redshift_density)
 
 
 def _simulator(config: Any, survey: Any, bases: Any) -> Any:

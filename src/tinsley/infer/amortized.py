@@ -22,7 +22,7 @@ from tinsley.density.flows import ConditionalFlow
 from tinsley.density.histogram import ConditionalHistogram
 from tinsley.infer.config import Mass
 from tinsley.infer.features import features
-from tinsley.infer.importance import PsisResult, pareto_smooth
+from tinsley.infer.importance import PsisResult, effective_sample_size, pareto_smooth
 from tinsley.infer.likelihood import (
     LN10,
     AbstractLikelihood,
@@ -31,6 +31,8 @@ from tinsley.infer.likelihood import (
     Observation,
     sample_log10_mass,
 )
+from tinsley.infer.marginals import Entries
+from tinsley.infer.prior import PriorRatio, make_ratio
 from tinsley.observe.noise import SigmaGivenFlux
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN, BandTables, unit_flux
 from tinsley.parameters import MASS, ParamSpace
@@ -51,6 +53,8 @@ class AmortizedPosterior(eqx.Module):
             is a factor of the likelihood. None where they do not.
         mass: Whether the flow leaves the mass to its exact integral, "integrated", or draws it.
         likelihood: How measured fluxes scatter about the model's.
+        prior_ratio: Another prior over the trained one, with which draws are weighted; None for the
+            trained one.
     """
 
     flow: ConditionalFlow
@@ -61,6 +65,7 @@ class AmortizedPosterior(eqx.Module):
     noise: SigmaGivenFlux | None = None
     mass: Mass = eqx.field(static=True, default="integrated")
     likelihood: AbstractLikelihood = Gaussian()
+    prior_ratio: PriorRatio | None = None
 
     @property
     def flow_space(self) -> ParamSpace:
@@ -86,6 +91,26 @@ def flow_space(space: ParamSpace, mass: Mass) -> ParamSpace:
     return space.without_mass() if mass == "integrated" else space
 
 
+def with_prior(
+    posterior: AmortizedPosterior, redshift_range: tuple[float, float], entries: Entries
+) -> AmortizedPosterior:
+    """The same model under another prior: its draws are weighted, its network is as it was.
+
+    Args:
+        posterior: The trained model.
+        redshift_range: That it was trained for.
+        entries: The prior; see `make_ratio`, and for what it raises.
+    """
+    space, ratio = make_ratio(
+        posterior.space,
+        posterior.derived_tables,
+        redshift_range,
+        entries,
+        cut_mass=posterior.mass == "integrated",
+    )
+    return dataclasses.replace(posterior, space=space, prior_ratio=ratio)
+
+
 class Draws(NamedTuple):
     """Weighted draws from the posterior of one galaxy.
 
@@ -94,8 +119,10 @@ class Draws(NamedTuple):
         log_weight: Unsmoothed importance weight, ln, not normalised, [draw].
         psis: Smoothed weights, ESS and k-hat.
         log_evidence: ln of the mean weight, including the prior's volume: ln p(flux | sigma, z).
-        best: Parameters of the likeliest draw, each draw taken at its best mass, each [].
+        best: Parameters of the likeliest possible draw, each draw taken at its best mass, each [].
         best_chi2: Its deviance, which is chi^2 where the likelihood is Gaussian, [].
+        ess_trained_prior: Effective sample size without the weights of a new prior; None where
+            there is none.
     """
 
     theta: dict[str, Array]
@@ -104,6 +131,7 @@ class Draws(NamedTuple):
     log_evidence: Array
     best: dict[str, Array]
     best_chi2: Array
+    ess_trained_prior: Array | None = None
 
 
 def draw_posterior(
@@ -148,7 +176,7 @@ def weigh(
 
     Args:
         posterior: The physics and the prior; the flow is not used.
-        seen: One galaxy: flux [band], redshift [].
+        seen: One galaxy: flux [band], redshift [], or [draw] where it is not known and drawn too.
         x: The points, in the unbounded space of what the flow draws: all parameters, or all but
             mass.
         log_q: ln of the density that they were drawn from.
@@ -161,9 +189,16 @@ def weigh(
     log_weight = log_weight + log_prob_errors(posterior, seen, theta[MASS], model_flux)
     log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
     theta |= derived(posterior.derived_tables, theta)
+    possible, ess_trained_prior = None, None
+    if posterior.prior_ratio is not None:
+        ess_trained_prior = effective_sample_size(log_weight)
+        free = jnp.ndim(seen.redshift) > 0
+        log_ratio = posterior.prior_ratio.log_ratio(theta, free=free)
+        log_weight, possible = log_weight + log_ratio, log_ratio > -jnp.inf
     log_evidence = jax.nn.logsumexp(log_weight) - jnp.log(x.shape[0])
-    best, best_chi2 = _best(posterior, seen, theta, model_flux, integral)
-    return Draws(theta, log_weight, pareto_smooth(log_weight), log_evidence, best, best_chi2)
+    best, best_chi2 = _best(posterior, seen, theta, (model_flux, integral), possible)
+    psis = pareto_smooth(log_weight)
+    return Draws(theta, log_weight, psis, log_evidence, best, best_chi2, ess_trained_prior)
 
 
 def log_prob_errors(
@@ -216,12 +251,15 @@ def _best(
     posterior: AmortizedPosterior,
     seen: Observation,
     theta: dict[str, Array],
-    model_flux: Array,
-    integral: MassIntegral,
+    fitted: tuple[Array, MassIntegral],
+    possible: Array | None,
 ) -> tuple[dict[str, Array], Array]:
-    """Parameters and deviance of the draw that fits best, each draw at its best mass."""
+    """Parameters and deviance of the likeliest possible draw, each draw at its best mass."""
+    model_flux, integral = fitted
     misfit = posterior.likelihood.deviance(jnp.exp(integral.ln_peak)[:, None] * model_flux, seen)
     misfit = jnp.where(jnp.isfinite(misfit), misfit, jnp.inf)
+    if possible is not None:
+        misfit = jnp.where(possible, misfit, jnp.inf)
     first = jnp.argmin(misfit)
     masses = integral.ln_peak / LN10 + MASS_UNIT_LOG10_MSUN
     best = {name: theta[name][first] for name in (*posterior.space.names, "redshift")}

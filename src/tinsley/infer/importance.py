@@ -63,9 +63,14 @@ def pareto_smooth(log_weight: Float[Array, " draw"]) -> PsisResult:
     smoothed = (
         jnp.zeros_like(shifted).at[order].set(jnp.concatenate([ranked[: number - n_tail], tail]))
     )
-    raw = jnp.exp(shifted)
-    ess = jnp.sum(raw) ** 2 / jnp.sum(raw**2)
+    ess = effective_sample_size(log_weight)
     return PsisResult(smoothed - jax.nn.logsumexp(smoothed), ess, khat)
+
+
+def effective_sample_size(log_weight: Float[Array, " draw"]) -> Float[Array, ""]:
+    """Kish's effective sample size; NaN where all weights are 0."""
+    raw = jnp.exp(log_weight - jnp.max(log_weight))
+    return jnp.sum(raw) ** 2 / jnp.sum(raw**2)
 
 
 def fit_generalised_pareto(excess: Float[Array, " n"]) -> tuple[Array, Array]:

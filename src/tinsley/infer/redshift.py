@@ -20,10 +20,11 @@ def draw_free(
     key: Array,
     snr_range: tuple[float, float] | None = None,
 ) -> Draws:
-    """Draws for one galaxy of unknown redshift, which is uniform over the model's range.
+    """Draws for one galaxy of unknown redshift.
 
-    The redshifts come from their own density, each with one draw of the flow at that redshift; the
-    weight is exact: likelihood times prior over both densities.
+    A priori it is uniform over the model's range, or as a new prior has it. The redshifts come from
+    their own density, each with one draw of the flow at that redshift; the weight is exact:
+    likelihood times prior over both densities.
 
     Args:
         posterior: A model that was taught redshifts.

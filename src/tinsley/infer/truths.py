@@ -137,4 +137,8 @@ def _log_weight_of_truth(
         log_l = log_l + log_prob_errors(posterior, seen_, mass_[None], flux_[None])
         return log_l[0] + jnp.sum(norm.logpdf(x_)) - log_q
 
-    return jax.lax.map(one, (seen, x, flux, theta[MASS]))
+    log_weight = jax.lax.map(one, (seen, x, flux, theta[MASS]))
+    if posterior.prior_ratio is None:
+        return log_weight
+    properties = dict(theta) | derived(posterior.derived_tables, theta)
+    return log_weight + posterior.prior_ratio.log_ratio(properties, free=redshift == Redshift.FREE)

@@ -66,11 +66,13 @@ class LoadedPosterior:
         posterior: Network and physics.
         spec: The header.
         sha256: Checksum of the file.
+        prior: Plain description of the prior that was imposed on it; None for the trained one.
     """
 
     posterior: AmortizedPosterior
     spec: PosteriorSpec
     sha256: str
+    prior: dict[str, Any] | None = None
 
     @property
     def model(self) -> GalaxyModel:

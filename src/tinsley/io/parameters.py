@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from tinsley.errors import InputError
 from tinsley.io.tables import named, open_table
-from tinsley.parameters import BETAS, MASS
+from tinsley.parameters import BETAS, MASS, AbstractBoundedPrior, ParamSpace, UniformToAge
 from tinsley.sps.galaxy import GalaxyModel
 from tinsley.sps.metallicity import AbstractMetallicity, ConstantMetallicity, NmfMetallicity
 from tinsley.sps.sfh import EDGES_GYR
@@ -43,6 +43,22 @@ def read_parameters(path: str | Path, model: GalaxyModel) -> dict[str, Array]:
     }
     _refuse(path, values, model)
     return {name: jnp.asarray(value, dtype=float) for name, value in values.items()}
+
+
+def refuse_ranges(
+    where: str, space: ParamSpace, redshift_range: tuple[float, float], model: GalaxyModel
+) -> None:
+    """Raise InputError for a prior that reaches where the grid, the bins or the physics end."""
+    ends: dict[str, tuple[float, float]] = {"redshift": redshift_range} | dict.fromkeys(
+        BETAS, (0.25, 0.25)
+    )
+    for prior in space.priors:
+        if isinstance(prior, AbstractBoundedPrior | UniformToAge):
+            ends[prior.names[0]] = (prior.low, prior.high)
+    values = {name: np.array(pair) for name, pair in ends.items()}
+    for expected, good in _rules(values, model):
+        if not good.all():
+            raise InputError(f"{where}: expected {expected}.")
 
 
 def _metallicity_names(metallicity: AbstractMetallicity) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +28,13 @@ class ChunkDraws:
     theta: dict[str, np.ndarray]
 
 
-def load_galaxies(run: Path) -> dict[str, np.ndarray]:
-    """Every column of `galaxies.parquet`, each [row].
+def load_galaxies(run: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Every column of `galaxies.parquet`, or some, each [row].
 
     Raises:
         InputError: The folder holds no finished run.
     """
-    return _columns(run / "galaxies.parquet")
+    return _columns(run / "galaxies.parquet", names)
 
 
 def load_draws(run: Path, chunk: int, draws: int) -> ChunkDraws | None:
@@ -61,9 +61,9 @@ def iterate_draws(run: Path, draws: int) -> Iterator[ChunkDraws]:
             yield chunk
 
 
-def _columns(path: Path) -> dict[str, np.ndarray]:
+def _columns(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=None if names is None else list(names))
     except (OSError, pa.ArrowException) as problem:
         raise InputError(f"{path} can not be read; expected the result of a run.") from problem
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}

@@ -37,6 +37,7 @@ LABELS = {
     "redshift": "redshift",
     "log10_sfr_100myr_msun_yr": r"$\log_{10}({\rm SFR}_{100\,\rm Myr}\,/\,M_\odot\,{\rm yr}^{-1})$",
     "log10_sfr_1gyr_msun_yr": r"$\log_{10}({\rm SFR}_{1\,\rm Gyr}\,/\,M_\odot\,{\rm yr}^{-1})$",
+    "log10_ssfr_1gyr_yr": r"$\log_{10}({\rm sSFR}_{1\,\rm Gyr}\,/\,{\rm yr}^{-1})$",
     "log10_ssfr_100myr_yr": r"$\log_{10}({\rm sSFR}_{100\,\rm Myr}\,/\,{\rm yr}^{-1})$",
     "age_mw_gyr": r"mass-weighted age [Gyr]",
     "log10_z_mw_zsun": r"$\log_{10}(Z_{\rm mw}\,/\,Z_\odot)$",
