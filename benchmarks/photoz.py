@@ -92,7 +92,7 @@ def infer(
     return {
         "prior_efficiency": manifest.get("prior_efficiency"),
         "statuses": manifest["statuses"],
-        "methods": {k: int(np.sum(galaxies["method"] == k)) for k in ("flow", "weighted")},
+        "methods": {k: int(np.sum(galaxies["method"] == k)) for k in ("flow", "weighted", "smc")},
         "ess_median": float(np.nanmedian(galaxies["ess"])),
         "share_ess_100": float(np.mean(galaxies["ess"] >= 100)),
         "seconds": round(seconds, 1),
@@ -108,10 +108,10 @@ def each(redshift: np.ndarray, log_weight: np.ndarray, true: np.ndarray) -> dict
     cumulative = np.cumsum(w, axis=1)
     middle = (cumulative < 0.5).sum(axis=1)[:, None].clip(max=z.shape[1] - 1)
     median = np.take_along_axis(z, middle, axis=1)
-    step = np.diff(z, axis=1)
-    below = cumulative[:, :-1] ** 2 * (z[:, 1:] <= true[:, None])
-    above = (1 - cumulative[:, :-1]) ** 2 * (z[:, 1:] > true[:, None])
-    crps = np.sum(step * (below + above), axis=1)
+    split = np.clip(true[:, None], z[:, :-1], z[:, 1:])
+    below = cumulative[:, :-1] ** 2 * (split - z[:, :-1])
+    above = (1 - cumulative[:, :-1]) ** 2 * (z[:, 1:] - split)
+    crps = np.sum(below + above, axis=1)
     crps += np.maximum(z[:, 0] - true, 0) + np.maximum(true - z[:, -1], 0)
     return {
         "true": true,

@@ -212,6 +212,9 @@ class WidePrior(eqx.Module):
         x = self.width * jax.random.normal(key, (number, self.n_dim))
         return x, jax.vmap(lambda row: self.log_prob(row, features))(x)
 
+    def sample_each(self, features, *, key):
+        return self.sample_and_log_prob(len(features), features[0], key=key)
+
 
 SNR_RANGE = (0.4, 2.0)
 EFFORT = Effort(draws=128, enough=20, most=8)

@@ -127,7 +127,7 @@ def test_arviz(result):
     [
         ({"flux_err": None}, "expected flux, flux_err and redshift, or one table"),
         ({"redshift": None}, 'expected 20 values of redshift, one for all, or "free"; got none'),
-        ({"redshift": "fre"}, "expected redshifts, or \"free\"; got 'fre'"),
+        ({"redshift": "fre"}, "expected numbers for redshift, or \"free\"; got 'fre'"),
         ({"redshift": "free"}, "model small needs redshifts; teach it"),
         ({"flux": np.ones((3, 4)), "flux_err": np.ones((3, 4))}, "bands u g r i z; got"),
         ({"redshift": [0.1, 0.2]}, "expected 20 values of redshift"),

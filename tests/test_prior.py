@@ -286,7 +286,7 @@ def truths_of_ssfr(posterior, number, rng):
 CALIBRATED = {
     "parameters": (truths_of_parameters, PARAMETERS | {MASS: normal(10.0, 0.5)}, None),
     "ssfr": (truths_of_ssfr, {SSFR_1GYR: uniform(-11.2, -9.6)}, None),
-    "flux_limited": (truths_of_parameters, PARAMETERS | {MASS: normal(10.0, 0.5)}, 30.0),
+    "flux_limited": (truths_of_parameters, PARAMETERS | {MASS: normal(10.0, 0.5)}, 20.0),
 }
 
 
@@ -306,9 +306,9 @@ def test_ranks_of_truths_of_the_new_prior_are_uniform(name, from_prior, key):
     rows = np.arange(300)
     if limit:
         rows = np.flatnonzero(np.asarray(made.seen.flux[:, 2]) > limit)
-        assert 150 < len(rows) < 450
+        assert 120 < len(rows) < 450
     seen = jax.tree.map(lambda a: a[rows], made.seen)
-    true = derived(from_prior.derived_tables, made.theta) | made.theta
+    true = made.theta | derived(from_prior.derived_tables, made.theta)
     names = (MASS, "log10_z_zsun", "tau_ism", "n_dust", SSFR_1GYR)
     true = {n: np.asarray(properties(true)[n], float)[rows] for n in names}
 
@@ -337,7 +337,7 @@ def test_ranks_of_truths_of_the_new_prior_are_uniform(name, from_prior, key):
         if label == "new":
             assert np.median(ess) > 100
     assert p_values["new"] > FALSE_ALARM / len(names)
-    assert p_values["trained"] < 1e-6
+    assert p_values["trained"] < 1e-4
 
 
 # --- refusals ---

@@ -305,3 +305,16 @@ def test_trainings_that_can_not_be(short, small_model_file, file, tmp_path, monk
         assert train(monkeypatch, *words, *out) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_refinement_is_under_the_new_prior(under, tmp_path):
+    write_parquet(tmp_path / "g.parquet", {n: v[[0, 1, 2]] for n, v in columns().items()}, {})
+    catalog = open_catalog(tmp_path / "g.parquet", load_survey("sdss"))
+    settings = RunSettings(draws=DRAWS, refine=Refine.ALL)
+    run_catalog(under, catalog, None, tmp_path / "out", settings)
+    found = {name: np.array(values) for name, values in galaxies(tmp_path / "out").items()}
+    assert set(found["method"]) <= {"weighted", "smc"}
+    assert np.all(found["ess"] >= 100)
+    assert np.all(np.isfinite(found["ess_trained_prior"]))
+    assert draws(tmp_path / "out")["tau_ism"].max() <= 1.5

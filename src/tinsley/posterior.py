@@ -33,7 +33,7 @@ from tinsley.catalog.run import (
 from tinsley.errors import InputError
 from tinsley.infer.likelihood import AbstractLikelihood, StudentT
 from tinsley.io import models
-from tinsley.io.catalogs import load_usual_error, read_photometry
+from tinsley.io.catalogs import load_usual_error, memory_catalog
 from tinsley.io.filters import load_filters
 from tinsley.io.priors import impose, load_prior
 from tinsley.io.surveys import load_survey
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 JY_PER_NMGY = 3.631e-6
+_ALONE = "expected redshift_err beside numbers for redshift only."
 _HEAD = (
     "object_id",
     "redshift",
@@ -99,6 +100,7 @@ class Posterior:
         flux_err: Any = None,
         *,
         redshift: Any = None,
+        redshift_err: Any = None,
         object_id: Any = None,
         draws: int = 1000,
         seed: int = 0,
@@ -115,7 +117,12 @@ class Posterior:
                 layouts; then without `flux_err`.
             flux_err: Standard deviations, as `flux`, without the survey's error floor (added here).
             redshift: [galaxy] or one number for all; or "free", with arrays or a table, where it is
-                not known: then it is inferred with all else, and is among the draws.
+                not known; or a tuple: redshifts [z], and p(z) there, [galaxy, z] or [z] for all, of
+                any scale, taken as linear in between. p(z) must not stem from these fluxes, which
+                would count twice. An uncertain redshift is inferred with all else and is among the
+                draws.
+            redshift_err: Standard deviations of `redshift`, [galaxy] or one number for all; 0 or
+                NaN where it is exact.
             object_id: Names, integers or strings; 0, 1, ... if None. A galaxy's random numbers
                 follow from its name and the seed alone.
             draws: Draws a galaxy.
@@ -133,7 +140,8 @@ class Posterior:
 
         Raises:
             InputError: Shapes or columns do not fit, ids occur twice, magnitudes for fluxes; there
-                is no such likelihood; a prior that can not be.
+                is no such likelihood; a prior that can not be; a model that was not taught
+                redshifts gets none that are exact.
         """
         if draws < 100 or not 0 <= seed < 2**32:
             raise InputError(
@@ -143,14 +151,17 @@ class Posterior:
             raise InputError(f"expected refine to be never, auto or all; got {refine!r}.")
         free = isinstance(redshift, str) and redshift == Redshift.FREE
         known = Redshift.FREE if free else Redshift.GIVEN
-        refuse_free_redshifts(self.loaded, known)
+        if redshift_err is not None and (free or redshift is None):
+            raise InputError(_ALONE)
         if flux_err is None and (redshift is None or free):
-            photometry = read_photometry(flux, self.survey, needs_redshift=not free)
+            catalog = memory_catalog(flux, self.survey, needs_redshift=not free)
         else:
             columns = _columns(self.bands, flux, flux_err, object_id)
             if not free:
-                columns["redshift"] = _redshifts(redshift, len(columns["object_id"]))
-            photometry = read_photometry(columns, self.survey, "native", needs_redshift=not free)
+                columns |= _redshift_columns(redshift, redshift_err, len(columns["object_id"]))
+            catalog = memory_catalog(columns, self.survey, "native", needs_redshift=not free)
+        refuse_free_redshifts(self.loaded, known, catalog.redshift_known_by)
+        photometry = next(catalog.chunks(catalog.n_rows))
         settings = RunSettings(draws=draws, seed=seed, refine=Refine(refine), redshift=known)
         key = jax.random.key(seed)
         loaded = with_likelihood(self._under(prior), self.survey, _likelihood(likelihood))
@@ -310,17 +321,54 @@ def _likelihood(value: str | AbstractLikelihood) -> AbstractLikelihood | None:
     return StudentT() if value == Likelihood.STUDENT_T else None
 
 
-def _redshifts(value: Any, number: int) -> np.ndarray:
+def _redshift_columns(redshift: Any, error: Any, number: int) -> dict[str, np.ndarray]:
+    """What is given of the redshifts, in the layout `native`."""
+    if isinstance(redshift, tuple) and len(redshift) == 2 and np.ndim(redshift[0]) > 0:
+        if error is not None:
+            raise InputError(_ALONE)
+        return _pdf_columns(*redshift, number)
+    columns = {"redshift": _for_each(redshift, "redshift", number)}
+    if error is not None:
+        columns["redshift_err"] = _for_each(error, "redshift_err", number)
+    return columns
+
+
+def _pdf_columns(grid: Any, pdf: Any, number: int) -> dict[str, np.ndarray]:
     try:
-        redshift = np.atleast_1d(np.asarray(value, float))
+        node, density = np.asarray(grid, float), np.atleast_2d(np.asarray(pdf, float))
     except (TypeError, ValueError) as problem:
-        raise InputError(f'expected redshifts, or "free"; got {value!r}.') from problem
-    if value is None or redshift.shape not in ((1,), (number,)):
+        raise InputError("expected numbers for the redshifts and p(z).") from problem
+    if (
+        node.ndim != 1
+        or len(node) < 2
+        or density.shape not in ((number, len(node)), (1, len(node)))
+    ):
         raise InputError(
-            f'expected {number} values of redshift, one for all, or "free"; got '
-            f"{'none' if value is None else redshift.shape}."
+            f"expected redshift=(z, pdf) of shapes (n,) and ({number}, n) or (n,), n at least 2; "
+            f"got {node.shape} and {np.shape(pdf)}."
         )
-    return np.broadcast_to(redshift, (number,)).copy()
+    if not np.all(np.diff(node) > 0) or not np.all(np.isfinite(node)):
+        raise InputError("expected the redshifts of p(z) to be finite and to increase.")
+    shape = (number, len(node))
+    return {
+        "redshift_grid": np.broadcast_to(node, shape),
+        "redshift_pdf": np.broadcast_to(density, shape),
+    }
+
+
+def _for_each(value: Any, name: str, number: int) -> np.ndarray:
+    """One number for each galaxy."""
+    also = ', or "free"' if name == "redshift" else ""
+    try:
+        values = np.atleast_1d(np.asarray(value, float))
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"expected numbers for {name}{also}; got {value!r}.") from problem
+    if value is None or values.shape not in ((1,), (number,)):
+        raise InputError(
+            f"expected {number} values of {name}, one for all{also}; got "
+            f"{'none' if value is None else values.shape}."
+        )
+    return np.broadcast_to(values, (number,)).copy()
 
 
 def _nanomaggies(value: Any) -> np.ndarray:

@@ -9,7 +9,8 @@ class Status(StrEnum):
     BAD_INPUT = "bad_input"
     """A flux or an error that can not be: NaN flux with an error, error <= 0, absurd flux."""
     REDSHIFT_OUT_OF_RANGE = "redshift_out_of_range"
-    """Redshift missing, NaN, or outside the range that the model was trained on."""
+    """Redshift missing, NaN, or outside the range that the model was trained on; of an uncertain
+    one, less than 1/1000 inside."""
     TOO_FEW_BANDS = "too_few_bands"
     """No band with a measurement."""
     FAILED = "failed"
@@ -47,7 +48,7 @@ class Redshift(StrEnum):
     """What is known of the redshifts."""
 
     GIVEN = "given"
-    """The catalogue's are right."""
+    """The catalogue's are right, or as uncertain as it says."""
     FREE = "free"
     """Nothing: they are inferred with all else."""
 

@@ -76,7 +76,8 @@ def infer_batch(
         number: Draws a galaxy.
         run_key: Key of the run; each galaxy's own key follows from it and the object id.
         keep_draws: Return the draws too.
-        redshift: Whether the redshifts are known.
+        redshift: Whether the redshifts are known; if not, all of `photometry` have a prior of it or
+            none has.
     """
 
     def run(start: int) -> BatchResult:
@@ -101,6 +102,7 @@ def as_observation(rows: Photometry) -> Observation:
         mask=jnp.asarray(rows.mask),
         redshift=jnp.asarray(rows.redshift, dtype=float),
         limit=None if rows.limit is None else jnp.asarray(rows.limit),
+        redshift_prior=jax.tree.map(lambda a: jnp.asarray(a, dtype=float), rows.redshift_prior),
     )
 
 
@@ -128,6 +130,18 @@ def _infer(
         return result if keep_draws else result._replace(draws=None, log_weight=None)
 
     return jax.lax.map(one, (seen, words))
+
+
+def with_redshift(result: BatchResult, redshift: np.ndarray) -> BatchResult:
+    """The result of `infer_batch` with its exact redshifts, [n], beside what was inferred."""
+    exact = redshift.astype(np.float32)
+    summary = {f"redshift_{end}": exact for end in ("mean", "q16", "q50", "q84")}
+    summary["redshift_std"] = np.zeros_like(exact)
+    draws = result.draws
+    if draws is not None and result.log_weight is not None:
+        repeated = np.broadcast_to(exact[:, None], result.log_weight.shape)
+        draws = dict(draws) | {"redshift": repeated}
+    return result._replace(summary=dict(result.summary) | summary, draws=draws)
 
 
 def summarise(drawn: Draws, redshift: Redshift) -> BatchResult:

@@ -18,7 +18,7 @@ from tinsley.catalog.batch import BatchResult, as_observation, summarise
 from tinsley.infer.amortized import AmortizedPosterior, Draws
 from tinsley.infer.importance import is_weak
 from tinsley.infer.likelihood import Observation
-from tinsley.infer.redshift import draw_free
+from tinsley.infer.redshift import draw_free, draw_free_smc
 from tinsley.infer.refine import MORE_DRAWS, draw_mixture, draw_smc
 from tinsley.observe.survey import Photometry
 from tinsley.rng import object_key, split_id
@@ -26,7 +26,7 @@ from tinsley.status import Method, Redshift
 
 STAGES: dict[Redshift, tuple[tuple[Method, Callable[..., Draws]], ...]] = {
     Redshift.GIVEN: ((Method.WEIGHTED, draw_mixture), (Method.SMC, draw_smc)),
-    Redshift.FREE: ((Method.WEIGHTED, draw_free),),
+    Redshift.FREE: ((Method.WEIGHTED, draw_free), (Method.SMC, draw_free_smc)),
 }
 """Tried in turn, until a posterior can be trusted."""
 
@@ -77,7 +77,7 @@ def refine(
         wanted: Which to refine, bool [n].
         number: Draws a galaxy of `result`.
         run_key: As for `infer_batch`.
-        redshift: Whether the redshifts are known; if not, more draws are all that is tried.
+        redshift: Whether the redshifts are known.
     """
     method = np.full(len(photometry), Method.FLOW, object)
     n_draws = np.full(len(photometry), number)

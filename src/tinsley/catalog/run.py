@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tinsley
-from tinsley.catalog.batch import BatchResult, as_observation, infer_batch
+from tinsley.catalog.batch import BatchResult, as_observation, infer_batch, with_redshift
 from tinsley.catalog.refine import Refined, refine
 from tinsley.errors import InputError
 from tinsley.infer.importance import is_weak
@@ -88,7 +88,7 @@ def run_catalog(
             of other settings or input; the disk is full.
     """
     refuse_other_bands(loaded.spec, catalog.survey)
-    refuse_free_redshifts(loaded, settings.redshift)
+    refuse_free_redshifts(loaded, settings.redshift, catalog.redshift_known_by)
     loaded = with_likelihood(loaded, catalog.survey, settings.likelihood)
     setup = _setup(loaded, catalog, settings)
     folder = RunFolder(out, setup, _metadata(settings))
@@ -115,12 +115,28 @@ def refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
         )
 
 
-def refuse_free_redshifts(loaded: LoadedPosterior, redshift: Redshift) -> None:
-    """Only a model that was taught redshifts can do without them."""
-    if redshift == Redshift.FREE and loaded.posterior.redshift_density is None:
+def refuse_free_redshifts(
+    loaded: LoadedPosterior, redshift: Redshift, known_by: tuple[str, ...] = ()
+) -> None:
+    """Only a model that was taught redshifts can do without exact ones.
+
+    Args:
+        loaded: The model.
+        redshift: Whether redshifts are given.
+        known_by: Columns that say how uncertain they are.
+    """
+    if loaded.posterior.redshift_density is not None:
+        return
+    if redshift == Redshift.FREE:
         raise InputError(
             f"model {loaded.spec.name} needs redshifts; teach it to do without with "
             "`tinsley train redshift`, or choose a model that can."
+        )
+    if known_by:
+        raise InputError(
+            f"model {loaded.spec.name} needs exact redshifts; the catalogue has "
+            f"{' and '.join(known_by)}. Teach it with `tinsley train redshift`, choose a model "
+            "that was taught, or drop the column to take the redshifts as exact."
         )
 
 
@@ -168,10 +184,10 @@ def infer_rows(
     """
     names = (*loaded.posterior.space.names, *DERIVED)
     fitted = loaded.posterior.space.names
-    if settings.redshift == Redshift.FREE:
-        names, fitted = (*names, "redshift"), (*fitted, "redshift")
-    else:
+    if settings.redshift == Redshift.GIVEN:
         photometry = with_redshift_range(photometry, *loaded.spec.redshift_range)
+    if settings.redshift == Redshift.FREE or photometry.redshift_prior is not None:
+        names, fitted = (*names, "redshift"), (*fitted, "redshift")
     usable = np.flatnonzero(photometry.usable)
     labels = ["ess", "khat", "log_evidence", "best_chi2"]
     labels += [] if loaded.prior is None else ["ess_trained_prior"]
@@ -205,22 +221,44 @@ def _posteriors(
     settings: RunSettings,
     run_key: jax.Array,
 ) -> Refined:
-    """Posteriors of usable rows, refined as the settings say."""
+    """Posteriors of usable rows: those of exact and of uncertain redshifts, each by its own way."""
+    if rows.redshift_prior is None:
+        return _alike(loaded, rows, usual_error, settings, run_key, settings.redshift)
+    kinds = np.flatnonzero(~rows.uncertain), np.flatnonzero(rows.uncertain)
+    parts = []
+    if len(kinds[0]):
+        exact = dataclasses.replace(rows.take(kinds[0]), redshift_prior=None)
+        found = _alike(loaded, exact, usual_error, settings, run_key, Redshift.GIVEN)
+        parts.append(found._replace(result=with_redshift(found.result, exact.redshift)))
+    if len(kinds[1]):
+        own = rows.take(kinds[1])
+        parts.append(_alike(loaded, own, usual_error, settings, run_key, Redshift.FREE))
+    order = np.argsort(np.concatenate(kinds))
+    return jax.tree.map(lambda *part: np.concatenate(part)[order], *parts)
+
+
+def _alike(
+    loaded: LoadedPosterior,
+    rows: Photometry,
+    usual_error: SigmaGivenFlux | None,
+    settings: RunSettings,
+    run_key: jax.Array,
+    redshift: Redshift,
+) -> Refined:
+    """Posteriors of rows of which as much is known, refined as the settings say."""
     result = infer_batch(
         loaded.posterior,
         rows,
         settings.draws,
         run_key,
         keep_draws=settings.keep_draws,
-        redshift=settings.redshift,
+        redshift=redshift,
     )
     if settings.refine == Refine.AUTO:
         wanted = judge(loaded, rows, usual_error, result) != Status.OK
     else:
         wanted = np.full(len(rows), settings.refine == Refine.ALL)
-    return refine(
-        loaded.posterior, rows, result, wanted, settings.draws, run_key, settings.redshift
-    )
+    return refine(loaded.posterior, rows, result, wanted, settings.draws, run_key, redshift)
 
 
 def _result_columns(result: BatchResult) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def infer(
     redshift: Annotated[
         Redshift,
         typer.Option(
-            help="Are the catalogue's redshifts right (given), or to be inferred too (free)? Then "
-            "no column of redshifts is needed or read."
+            help="Are the catalogue's redshifts right, within redshift_err or redshift_pdf where "
+            "it has such a column (given), or to be inferred (free)? Then none is needed or read."
         ),
     ] = Redshift.GIVEN,
     likelihood: Annotated[

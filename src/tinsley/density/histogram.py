@@ -26,6 +26,11 @@ class ConditionalHistogram(eqx.Module):
     high: float = eqx.field(static=True)
 
     @property
+    def edges(self) -> Float[Array, " edge"]:
+        """Ends of the bins."""
+        return jnp.linspace(self.low, self.high, self.n_bins + 1)
+
+    @property
     def n_bins(self) -> int:
         """How many bins there are."""
         return int(self.network.out_size)
@@ -35,7 +40,7 @@ class ConditionalHistogram(eqx.Module):
         position = (y - self.low) / (self.high - self.low) * self.n_bins
         index = jnp.clip(position.astype(jnp.int32), 0, self.n_bins - 1)
         inside = (y >= self.low) & (y <= self.high)
-        return jnp.where(inside, self._log_height(features)[index], -jnp.inf)
+        return jnp.where(inside, self.log_height(features)[index], -jnp.inf)
 
     def sample_and_log_prob(
         self, number: int, features: Float[Array, " f"], *, key: Array
@@ -44,20 +49,32 @@ class ConditionalHistogram(eqx.Module):
 
         The draws are stratified: one in each of `number` equal parts of the probability, in order.
         """
-        log_height = self._log_height(features)
+        log_height = self.log_height(features)
         width = (self.high - self.low) / self.n_bins
-        cumulative = jnp.cumsum(jnp.exp(log_height) * width)
-        level = (jnp.arange(number) + jax.random.uniform(key, (number,))) / number
-        level = level * cumulative[-1]
-        index = jnp.clip(jnp.searchsorted(cumulative, level), 0, self.n_bins - 1)
-        below = jnp.where(index > 0, cumulative[index - 1], 0.0)
-        share = (level - below) / jnp.maximum(cumulative[index] - below, 1e-30)
-        y = self.low + (index + jnp.clip(share, 0.0, 1.0)) * width
+        index, share = sample_bins(jnp.exp(log_height) * width, number, key=key)
+        y = self.low + (index + share) * width
         return jnp.clip(y, self.low, self.high), log_height[index]
 
-    def _log_height(self, features: Array) -> Array:
+    def log_height(self, features: Float[Array, " f"]) -> Float[Array, " bin"]:
+        """Log-density in each bin, for one galaxy."""
         width = (self.high - self.low) / self.n_bins
         return jax.nn.log_softmax(self.network(features)) - jnp.log(width)
+
+
+def sample_bins(
+    mass: Float[Array, " bin"], number: int, *, key: Array
+) -> tuple[Float[Array, " number"], Float[Array, " number"]]:
+    """Draws of bins by their probability masses, and of places in them from 0 to 1.
+
+    Stratified: one draw in each of `number` equal parts of the mass, in order.
+    """
+    cumulative = jnp.cumsum(mass)
+    level = (jnp.arange(number) + jax.random.uniform(key, (number,))) / number
+    level = level * cumulative[-1]
+    index = jnp.clip(jnp.searchsorted(cumulative, level), 0, len(mass) - 1)
+    below = jnp.where(index > 0, cumulative[index - 1], 0.0)
+    share = (level - below) / jnp.maximum(cumulative[index] - below, 1e-30)
+    return index, jnp.clip(share, 0.0, 1.0)
 
 
 def make_histogram(

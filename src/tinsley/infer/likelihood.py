@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from tinsley.infer.quadrature import add_nodes, integrate_cells
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN
+from tinsley.observe.redshift import RedshiftPrior
 
 _POINTS = 64
 """Nodes in ln M: the step stays under 1.2 widths of the integrand."""
@@ -39,6 +40,7 @@ class Observation(NamedTuple):
         redshift: [...].
         limit: True where not measured, but known to be less than `flux`, an upper limit whose error
             is `sigma`, [..., band]; None where there are no limits.
+        redshift_prior: What is known of a redshift that is not exact; None if nothing is.
     """
 
     flux: Array
@@ -46,6 +48,7 @@ class Observation(NamedTuple):
     mask: Array
     redshift: Array
     limit: Array | None = None
+    redshift_prior: RedshiftPrior | None = None
 
 
 class MassIntegral(NamedTuple):

@@ -7,6 +7,8 @@ that effective sample size, k-hat and evidence mean what they mean for the flow'
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,14 +91,39 @@ def draw_smc(
         effort: How hard to work.
         key: Random key.
     """
-    posterior = posterior.at_redshift(seen.redshift)
+    fixed = posterior.at_redshift(seen.redshift)
+    return sample_smc(fixed, lambda extra: seen, 0, number, effort, key=key)
+
+
+def sample_smc(
+    posterior: AmortizedPosterior,
+    at: Callable[[Float[Array, "point extra"]], Observation],
+    n_extra: int,
+    number: int,
+    effort: Effort,
+    *,
+    key: Array,
+) -> Draws:
+    """`draw_smc` of a galaxy that depends on some coordinates beside the parameters.
+
+    Args:
+        posterior: The model; its flow is not used.
+        at: The galaxy at points of these coordinates, in which the prior is N(0, 1).
+        n_extra: How many they are.
+        number: How many draws.
+        effort: How hard to work.
+        key: Random key.
+    """
     key_smc, key_x, key_mass = jax.random.split(key, 3)
+    n_unit = posterior.flow_space.n_unit
     proposal, settled = propose(
-        lambda x: log_likelihood(posterior, seen, x),
-        posterior.flow_space.n_unit,
+        lambda x: log_likelihood(posterior, at(x[:, n_unit:]), x[:, :n_unit]),
+        n_unit + n_extra,
         effort,
         key=key_smc,
     )
     x = proposal.sample(number, key=key_x)
-    log_q = jnp.where(settled, proposal.log_prob(x), jnp.inf)
-    return weigh(posterior, seen, x, log_q, key=key_mass)
+    own, extra = x[:, :n_unit], x[:, n_unit:]
+    log_q = proposal.log_prob(x) - jnp.sum(norm.logpdf(extra), axis=-1)
+    log_q = jnp.where(settled, log_q, jnp.inf)
+    return weigh(posterior, at(extra), own, log_q, key=key_mass)

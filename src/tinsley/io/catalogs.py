@@ -4,8 +4,10 @@ What becomes of a row, in this order:
 
 - `bad_input`: a band with a flux but no usable error, or an error but no flux; a flux or error that
   is infinite or absurd; an error <= 0 or an inverse variance < 0; a flux more than 10 sigma below
-  0; an extinction that is not finite or above 20 mag; a failed quality cut of the layout.
-- `redshift_out_of_range`: a redshift that is missing, not finite, or <= 0.
+  0; an extinction that is not finite or above 20 mag; a failed quality cut of the layout; an error
+  of the redshift that is negative or infinite; a p(z) that is negative or not finite somewhere, or
+  0 everywhere, or whose redshifts do not increase.
+- `redshift_out_of_range`: a redshift that is missing, not finite, or <= 0 without an error.
 - `too_few_bands`: no band measured. A band is missing where its columns are absent, where flux and
   error are both NaN or null, and where an inverse variance is 0.
 
@@ -27,6 +29,7 @@ import numpy as np
 
 from tinsley.errors import InputError
 from tinsley.io.layouts import BoundLayout, bind, choose_layout
+from tinsley.io.redshifts import read_redshifts
 from tinsley.io.tables import Columns, Kind, MemoryTable, Table, open_table
 from tinsley.observe.noise import SigmaGivenFlux, fit_sigma_given_flux
 from tinsley.observe.survey import Photometry, Survey
@@ -103,7 +106,15 @@ def open_catalog(
 def read_photometry(
     table: Any, survey: Survey, layout: str | None = None, *, needs_redshift: bool = True
 ) -> Photometry:
-    """All rows of a table in memory, by the same rules as a file.
+    """All rows of a table in memory: see `memory_catalog`."""
+    catalog = memory_catalog(table, survey, layout, needs_redshift=needs_redshift)
+    return next(catalog.chunks(catalog.n_rows))
+
+
+def memory_catalog(
+    table: Any, survey: Survey, layout: str | None = None, *, needs_redshift: bool = True
+) -> Catalog:
+    """A table in memory, to be read by the same rules as a file.
 
     Args:
         table: An astropy table, a data frame, or a dictionary of arrays.
@@ -111,8 +122,7 @@ def read_photometry(
         layout: Name of one of the survey's layouts; by default the first that fits the columns.
         needs_redshift: As in `open_catalog`.
     """
-    catalog = Catalog(MemoryTable(table), survey, layout, needs_redshift=needs_redshift)
-    return next(catalog.chunks(catalog.n_rows))
+    return Catalog(MemoryTable(table), survey, layout, needs_redshift=needs_redshift)
 
 
 class Catalog:
@@ -140,6 +150,11 @@ class Catalog:
         self.n_rows, self._whole_ids = _scan_ids(table, self._columns)
         self._refuse_magnitudes()
 
+    @property
+    def redshift_known_by(self) -> tuple[str, ...]:
+        """Columns that say how uncertain the redshifts are; none if they are exact or not read."""
+        return self._columns.redshift_known_by
+
     @functools.cached_property
     def checksum(self) -> str:
         """SHA-256 of the file, in hexadecimal; "" for a table in memory."""
@@ -155,16 +170,14 @@ class Catalog:
             InputError: The file turns out to be damaged on the way.
         """
         pieces = self._table.pieces(self._columns.kinds, size, start)
-        for piece in _of_size(pieces, size):
+        for piece in _of_size(pieces, size, self._table.label):
             chunk = self._photometry(piece, start)
             start += len(chunk)
             yield chunk
 
     def _photometry(self, piece: Columns, first_row: int) -> Photometry:
         columns, n_rows = self._columns, _n_rows(piece)
-        redshift = np.full(n_rows, np.nan)
-        if columns.redshift is not None:
-            redshift = piece[columns.redshift]
+        redshift, prior, absurd = read_redshifts(piece, columns, self._table.label)
         names = np.arange(first_row, first_row + n_rows, dtype=np.int64)
         if columns.object_id is not None:
             names = piece[columns.object_id]
@@ -173,9 +186,12 @@ class Catalog:
         scale, sound = _scale(piece, columns, self.survey)
         flux, error, plausible = _calibrated(flux, error, scale)
         plausible &= ~limit | (flux > 0)
-        failed = (~missing & ~(plausible & sound)).any(axis=1) | _is_cut(piece, columns)
-        needed = columns.redshift is not None
-        no_redshift = needed & ~(np.isfinite(redshift) & (redshift > 0))
+        failed = (~missing & ~(plausible & sound)).any(axis=1) | _is_cut(piece, columns) | absurd
+        no_redshift = np.zeros(n_rows, bool)
+        if columns.redshift is not None or prior is not None:
+            no_redshift = ~(np.isfinite(redshift) & (redshift > 0))
+        if prior is not None:
+            no_redshift &= ~np.isfinite(prior.node[:, 0])
         status = np.select(
             [failed, no_redshift, (missing | limit).all(axis=1)],
             [str(Status.BAD_INPUT), str(Status.REDSHIFT_OUT_OF_RANGE), str(Status.TOO_FEW_BANDS)],
@@ -186,7 +202,8 @@ class Catalog:
         if "error_floor" in self.layout.needs:
             error = self.survey.total_sigma(flux, error)
         limits = told & limit if any(columns.limit) else None
-        return Photometry(names, redshift, flux, error, told & ~limit, status, limits)
+        mask = told & ~limit
+        return Photometry(names, redshift, flux, error, mask, status, limits, prior)
 
     def _measured(self, piece: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Flux, its standard deviation, both in the table's unit, and what is missing."""
@@ -285,12 +302,19 @@ def _refuse_duplicates(table: Table, column: str, words: np.ndarray) -> None:
 # --- values ---
 
 
-def _of_size(pieces: Iterator[Columns], size: int) -> Iterator[Columns]:
-    """The same rows in pieces of exactly `size`, but for the last."""
+def _of_size(pieces: Iterator[Columns], size: int, label: str) -> Iterator[Columns]:
+    """The same rows in pieces of exactly `size`, but for the last.
+
+    Raises:
+        InputError: The vectors of a column differ in length from piece to piece.
+    """
     held: list[Columns] = []
     n_held = 0
     for piece in pieces:
         held.append(piece)
+        for name, values in piece.items():
+            if values.shape[1:] != held[0][name].shape[1:]:
+                raise InputError(f"{label}: the vectors in column {name!r} differ in length.")
         n_held += _n_rows(piece)
         if n_held < size:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tinsley.errors import InputError
 from tinsley.io.tables import Kind, Table, named
@@ -15,7 +16,7 @@ from tinsley.observe.survey import Layout, Survey
 class BoundLayout:
     """The table's columns that a layout stands for; a band's is None where it has none.
 
-    The redshift's is None where redshifts are not to be read.
+    The redshift's is None where redshifts are not to be read, or only a p(z) is there.
     """
 
     object_id: str | None
@@ -26,7 +27,16 @@ class BoundLayout:
     extinction: tuple[str | None, ...]
     ebv: str | None
     flags: tuple[str | None, ...]
+    redshift_err: str | None
+    redshift_pdf: str | None
+    redshift_grid: str | None
     layout: Layout
+
+    @property
+    def redshift_known_by(self) -> tuple[str, ...]:
+        """Columns that say how uncertain the redshifts are."""
+        both = (self.redshift_err, self.redshift_pdf)
+        return tuple(name for name in both if name is not None)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -34,6 +44,7 @@ class BoundLayout:
         kinds: dict[str, Kind] = {} if self.object_id is None else {self.object_id: "name"}
         bands = (*self.flux, *self.error, *self.limit, *self.extinction)
         reals = (self.redshift, *bands, self.ebv)
+        reals += (self.redshift_err, self.redshift_pdf, self.redshift_grid)
         kinds |= {name: "real" for name in reals if name is not None}
         return kinds | {name: "flags" for name in self.flags if name is not None}
 
@@ -56,7 +67,8 @@ def choose_layout(
             f"expected one of {', '.join(survey.layout_names)}."
         )
     if not needs_redshift:
-        layouts = [dataclasses.replace(layout, redshift=()) for layout in layouts]
+        none: Any = {"redshift": (), "redshift_err": (), "redshift_pdf": None}
+        layouts = [dataclasses.replace(layout, **none) for layout in layouts]
     lacks = [_absent(layout, survey, table.columns) for layout in layouts]
     if [] in lacks:
         return layouts[lacks.index([])]
@@ -89,10 +101,12 @@ def _needed(layout: Layout, survey: Survey) -> list[list[str]]:
 
 def _absent(layout: Layout, survey: Survey, columns: Sequence[str]) -> list[str]:
     """Columns without which a table can not be of a layout; a band may be absent as a whole."""
-    singles = [layout.object_id, layout.ebv]
-    absent = [name for name in singles if name is not None and named(columns, name) is None]
-    if layout.redshift and all(named(columns, name) is None for name in layout.redshift):
-        absent.append(layout.redshift[0])
+    absent = [name for name in (layout.object_id, layout.ebv) if name is not None]
+    if _single(layout.redshift_pdf, columns) is None:
+        absent += [] if _first(layout.redshift, columns) else layout.redshift[:1]
+    elif isinstance(layout.redshift_grid, str):
+        absent.append(layout.redshift_grid)
+    absent = [name for name in absent if named(columns, name) is None]
     groups = _needed(layout, survey)
     # flux and error tell whether a band is there; an extinction column alone does not
     there = [group for group in groups if any(named(columns, name) for name in group[:2])]
@@ -114,15 +128,28 @@ def bind(layout: Layout, survey: Survey, columns: Sequence[str]) -> BoundLayout:
     def find(pattern: str | None) -> tuple[str | None, ...]:
         return tuple(named(columns, name) for name in _spell(pattern, survey))
 
-    redshifts = [found for name in layout.redshift if (found := named(columns, name))]
+    grid = layout.redshift_grid if isinstance(layout.redshift_grid, str) else None
+    pdf = _single(layout.redshift_pdf, columns)
     return BoundLayout(
-        object_id=None if layout.object_id is None else named(columns, layout.object_id),
-        redshift=redshifts[0] if redshifts else None,
+        object_id=_single(layout.object_id, columns),
+        redshift=_first(layout.redshift, columns),
         flux=find(layout.flux),
         error=find(layout.error),
         limit=find(layout.limit),
         extinction=find(layout.extinction),
-        ebv=None if layout.ebv is None else named(columns, layout.ebv),
+        ebv=_single(layout.ebv, columns),
         flags=tuple(named(columns, cut.column) for cut in layout.quality),
+        redshift_err=_first(layout.redshift_err, columns),
+        redshift_pdf=pdf,
+        redshift_grid=None if pdf is None else _single(grid, columns),
         layout=layout,
     )
+
+
+def _single(name: str | None, columns: Sequence[str]) -> str | None:
+    return None if name is None else named(columns, name)
+
+
+def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The first of some columns that is there."""
+    return next((found for name in names if (found := named(columns, name))), None)

@@ -26,7 +26,8 @@ _SURVEY_KEYS = {
 _NOISE_KEYS = {"snr_min", "snr_max", "catalog"}
 _LAYOUT_KEYS = {
     "name", "redshift", "flux", "error", "error_kind", "object_id", "index", "extinction", "ebv",
-    "unit_nmgy", "limit", "limit_sigmas", "needs", "quality",
+    "unit_nmgy", "limit", "limit_sigmas", "needs", "quality", "redshift_err", "redshift_pdf",
+    "redshift_grid",
 }  # fmt: skip
 _QUALITY_KEYS = {"column", "reject_any", "reject_all", "require_all"}
 
@@ -144,15 +145,16 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
     where = f"{where}: layout {name!r}"
     if name == NATIVE.name:
         raise InputError(f"{where} is built in and the same for all surveys; choose another name.")
-    redshift = entry["redshift"]
     columns = {
         key: _word(entry[key], f"{where}: {key}")
-        for key in ("flux", "error", "object_id", "extinction", "ebv", "limit")
+        for key in ("flux", "error", "object_id", "extinction", "ebv", "limit", "redshift_pdf")
         if key in entry
     }
     layout = Layout(
         name=name,
-        redshift=_words([redshift] if isinstance(redshift, str) else redshift, where),
+        redshift=_word_or_words(entry["redshift"], f"{where}: redshift"),
+        redshift_err=_word_or_words(entry.get("redshift_err", []), f"{where}: redshift_err"),
+        redshift_grid=_grid(entry, where),
         error_kind=entry["error_kind"],
         index=tuple(_entries(entry, "index", where)) or None,
         unit_nmgy=entry.get("unit_nmgy", 1.0),
@@ -163,6 +165,24 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
     )
     _check_layout(layout, n_bands, where)
     return layout
+
+
+def _grid(entry: dict[str, Any], where: str) -> str | tuple[float, ...] | None:
+    """The redshifts of a p(z): a column, or the numbers themselves."""
+    grid = entry.get("redshift_grid")
+    if (grid is None) != ("redshift_pdf" not in entry):
+        raise InputError(f"{where}: give redshift_pdf and redshift_grid together, or neither.")
+    if grid is None:
+        return None
+    if isinstance(grid, str):
+        return _word(grid, f"{where}: redshift_grid")
+    numbers = isinstance(grid, list) and len(grid) > 1 and all(map(_is_real, grid))
+    if not numbers or np.any(np.diff(grid) <= 0):
+        raise InputError(
+            f"{where}: redshift_grid is the name of a column, or at least two increasing numbers; "
+            f"got {grid!r}."
+        )
+    return tuple(map(float, grid))
 
 
 def _check_layout(layout: Layout, n_bands: int, where: str) -> None:
@@ -222,6 +242,10 @@ def _words(values: Any, where: str) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise InputError(f"{where}: expected a list of words; got {values!r}.")
     return tuple(_word(value, where) for value in values)
+
+
+def _word_or_words(value: Any, where: str) -> tuple[str, ...]:
+    return _words([value] if isinstance(value, str) else value, where)
 
 
 def _is_real(value: Any) -> bool:

@@ -197,9 +197,13 @@ def _arrow_pieces(
 
 
 def _from_arrow(array: pa.Array, kind: Kind, name: str, label: str) -> np.ndarray:
+    if pa.types.is_nested(array.type) and array.null_count:
+        raise InputError(
+            f"{label}: some rows have no vector in column {name!r}; give them one of NaN."
+        )
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         lengths = set(array.value_lengths().to_pylist())
-        if len(lengths) > 1 or None in lengths:
+        if len(lengths) > 1:
             raise InputError(f"{label}: the vectors in column {name!r} differ in length.")
         flat, width = array.flatten(), lengths.pop()
     elif pa.types.is_fixed_size_list(array.type):
@@ -221,7 +225,8 @@ def _as_kind(values: Any, kind: Kind, name: str, label: str) -> np.ndarray:
         values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         if kind == "real":
-            return np.array(values, dtype=np.float64)
+            vectors = np.asarray(values).dtype.kind == "O"  # as a data frame has them
+            return np.array(list(values) if vectors else values, dtype=np.float64)
         return _whole(np.asarray(values)) if kind == "flags" else _names(np.asarray(values))
     except (TypeError, ValueError) as error:
         expected = "numbers" if kind == "real" else "whole numbers"

@@ -6,8 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
+from tinsley.observe.redshift import LEAST_INSIDE, RedshiftPrior, truncated
 from tinsley.status import Status
 
 FLUX_PER_MAG = float(0.4 * np.log(10.0))
@@ -33,6 +35,8 @@ class Photometry:
         status: A word of `Status`, or "" where the row can be used, [n].
         limit: True where `flux` is an upper limit and `sigma` its error, [n, band]; None where the
             table has no column of limits.
+        redshift_prior: What is known of each redshift, NaN where `redshift` is exact; None where
+            nothing is said about errors, so that all are.
     """
 
     object_id: np.ndarray
@@ -42,6 +46,7 @@ class Photometry:
     mask: np.ndarray
     status: np.ndarray
     limit: np.ndarray | None = None
+    redshift_prior: RedshiftPrior | None = None
 
     def __post_init__(self) -> None:
         n_rows, shape = len(self.object_id), np.shape(self.flux)
@@ -62,18 +67,31 @@ class Photometry:
         """True where a row has no status against it, [n]."""
         return self.status == ""
 
+    @property
+    def uncertain(self) -> np.ndarray:
+        """True where the redshift has an error or a p(z), [n]."""
+        if self.redshift_prior is None:
+            return np.zeros(len(self), bool)
+        return np.isfinite(self.redshift_prior.node[:, 0])
+
     def take(self, rows: np.ndarray | slice) -> Photometry:
         """Some rows, by index, slice or boolean mask, in that order."""
-        names = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None]
-        return Photometry(**{name: getattr(self, name)[rows] for name in names})
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Photometry(**jax.tree.map(lambda array: array[rows], values))
 
 
 def with_redshift_range(photometry: Photometry, low: float, high: float) -> Photometry:
     """The same rows, those outside `low` to `high` marked `redshift_out_of_range`.
 
-    A row that is already `bad_input` stays so: it comes first in the order of `Status`.
+    A row that is already `bad_input` stays so: it comes first in the order of `Status`. What is
+    known of an uncertain redshift is cut to the range; if hardly anything is left (`LEAST_INSIDE`),
+    it is outside.
     """
     inside = (photometry.redshift >= low) & (photometry.redshift <= high)
+    if photometry.redshift_prior is not None:
+        prior, share = truncated(photometry.redshift_prior, low, high)
+        inside = np.where(photometry.uncertain, share >= LEAST_INSIDE, inside)
+        photometry = dataclasses.replace(photometry, redshift_prior=prior)
     outside = ~inside & (photometry.status != Status.BAD_INPUT)
     return _refuse(photometry, outside, Status.REDSHIFT_OUT_OF_RANGE)
 
@@ -139,6 +157,10 @@ class Layout:
         limit_sigmas: The limits are so many of their errors.
         needs: Which of the survey's "ab_offset" and "error_floor" the table still lacks.
         quality: Cuts; a row that fails one is `bad_input`.
+        redshift_err: Names of the column of standard deviations of the redshifts, the first that
+            exists counts; a table may lack it.
+        redshift_pdf: Vector column of p(z), which a table may lack.
+        redshift_grid: Vector column of the redshifts that it is given at, or these redshifts.
     """
 
     name: str
@@ -155,6 +177,9 @@ class Layout:
     limit_sigmas: float = 3.0
     needs: tuple[str, ...] = ()
     quality: tuple[Quality, ...] = ()
+    redshift_err: tuple[str, ...] = ()
+    redshift_pdf: str | None = None
+    redshift_grid: str | tuple[float, ...] | None = None
 
 
 NATIVE = Layout(
@@ -166,6 +191,9 @@ NATIVE = Layout(
     object_id="object_id",
     limit="flux_limit_{band}",
     needs=("error_floor",),
+    redshift_err=("redshift_err",),
+    redshift_pdf="redshift_pdf",
+    redshift_grid="redshift_grid",
 )
 """Every survey's own layout: AB nanomaggies, dereddened, errors without the floor, limits of 3."""
 
