@@ -156,7 +156,13 @@ def test_a_full_disk(tinsley, ready, table, tmp_path):
 def test_every_command_has_help(tinsley):
     names = [c.name or c.callback.__name__ for c in app.registered_commands]
     assert "infer" in names
-    for words in [[], *([n] for n in names), ["train"], ["train", "posterior"]]:
+    for words in [
+        [],
+        *([n] for n in names),
+        ["train"],
+        ["train", "posterior"],
+        ["train", "support"],
+    ]:
         code, out, _ = tinsley(*words, "--help")
         assert code == 0
         assert "Usage" in out

@@ -12,7 +12,7 @@ from tinsley.parameters import default_space
 from tinsley.plot import calibration, galaxy, sequence
 from tinsley.plot.residuals import residual_histograms
 from tinsley.plot.style import BLUE, LABELS, VERMILION
-from tinsley.plot.support import training_support
+from tinsley.plot.support import Errors, training_support
 from tinsley.plot.trust import trust
 from tinsley.sps.derived import DERIVED
 
@@ -160,5 +160,29 @@ def test_support_marks_the_unusual_and_holds_the_shares_it_says(rng):
     assert len(marked["catalogue"].get_xdata()) == 44
     assert len(marked["unusual_error"].get_xdata()) == 5
     points = np.stack([training[:, 1] - training[:, 2], training[:, 0] - training[:, 1]], -1)
+    assert [line.get_label() for line in figure.axes[0].lines][-1] == "unusual_colour"
     innermost = figure.axes[0].collections[0].get_paths()[2]
     assert abs(innermost.contains_points(points).mean() - 0.68) < 0.04
+
+
+def test_support_shows_errors_over_the_usual_ones(rng):
+    bands = tuple("ugriz")
+    training, observed = rng.normal(18, 1, (5000, 5)), rng.normal(18, 1, (50, 5))
+    nodes = np.tile([15.0, 18.0, 21.0], (5, 1))
+    usual = (nodes, np.full((5, 3), 0.05), np.full((5, 3), 0.01))
+    error_mag = np.full((50, 5), 0.05)
+    error_mag[7, 2] = 0.5
+    unusual = {"unusual_error": np.arange(50) == 7, "unusual_colour": np.zeros(50, bool),
+               "unusual_photometry": np.arange(50) < 3}  # fmt: skip
+    figure = training_support(
+        (training, training), observed, unusual, bands, Errors(error_mag, *usual)
+    )
+    top, bottom = figure.axes[:5], figure.axes[5:]
+    assert [ax.axison for ax in top] == [True] * 4 + [False]
+    marked = {line.get_label(): line for line in bottom[2].lines}
+    np.testing.assert_allclose(marked["unusual_error"].get_xydata(), [[observed[7, 2], 0.5]])
+    assert len(marked["unusual_photometry"].get_xdata()) == 3
+    assert marked["unusual_photometry"].get_color() != marked["unusual_error"].get_color()
+    band = bottom[2].collections[0].get_paths()[0]
+    assert band.contains_point((18.0, 0.079))
+    assert not band.contains_point((18.0, 0.081))

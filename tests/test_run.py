@@ -6,18 +6,26 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import tinsley
-from tinsley.catalog.run import STATISTICS, RunSettings, run_catalog
+from tinsley.catalog.run import STATISTICS, RunSettings, judge, run_catalog
+from tinsley.density.mixture import make_mixture
 from tinsley.errors import InputError
+from tinsley.infer.features import n_features_of_band
 from tinsley.infer.likelihood import StudentT
+from tinsley.infer.support import PhotometryDensity
 from tinsley.io.catalogs import open_catalog
 from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
+from tinsley.observe.noise import SigmaGivenFlux
+from tinsley.observe.survey import Photometry
 from tinsley.sps.derived import DERIVED
 from tinsley.status import Refine
 
@@ -45,7 +53,7 @@ EXPECTED = ["bad_input"] * 4 + ["redshift_out_of_range"] * 2 + ["too_few_bands"]
 
 @pytest.fixture(scope="module")
 def run(small_loaded, tmp_path_factory):
-    def run(table=None, out=None, on_chunk=lambda rows: None, **settings):
+    def run(table=None, out=None, on_chunk=lambda rows: None, loaded=small_loaded, **settings):
         folder = tmp_path_factory.mktemp("run")
         path = folder / "galaxies.parquet"
         write_parquet(path, table or columns(), {})
@@ -53,7 +61,7 @@ def run(small_loaded, tmp_path_factory):
         usual = {"draws": DRAWS, "command": "tinsley infer", "refine": Refine.NEVER}
         chosen = RunSettings(**(usual | settings))
         catalog = open_catalog(path, load_survey("sdss"))
-        run_catalog(small_loaded, catalog, None, out, chosen, on_chunk)
+        run_catalog(loaded, catalog, None, out, chosen, on_chunk)
         return out
 
     return run
@@ -99,6 +107,57 @@ def test_every_row_has_its_status_and_the_others_go_on(whole):
         elif name not in ("object_id", "redshift", "status"):
             assert np.all(np.isnan(values[-7:])), name
             assert np.all(np.isfinite(values[:-7])), name
+
+
+@pytest.mark.parametrize("limit", [0.0, np.inf])
+def test_unusual_photometry_is_said(limit, run, whole, small_loaded):
+    """An untrained density, of which everything or nothing is unusual; all else stays."""
+    loaded = with_support(small_loaded, limit)
+    before, after = galaxies(whole), galaxies(run(loaded=loaded))
+    usual = before.pop("status")
+    expected = ["unusual_photometry"] * (N - 7) if limit == 0 else usual[:-7]
+    assert after.pop("status") == expected + EXPECTED
+    for name, values in before.items():
+        np.testing.assert_array_equal(np.array(after[name]), np.array(values), err_msg=name)
+
+
+def test_the_first_word_that_applies_is_said(small_loaded):
+    """All are unusual photometry; one is blue too, one of large error, one without weight."""
+    loaded = with_support(small_loaded, 0.0)
+    flux = np.tile([1.0, 2.0, 3.0, 4.0, 5.0], (5, 1))
+    flux[2, 0], sigma = 20.0, 0.05 * flux
+    sigma[3] = flux[3]
+    rows = Photometry(np.arange(5), np.full(5, 0.055), flux, sigma, np.ones((5, 5), bool),
+                      np.full(5, "", object))  # fmt: skip
+    usual = SigmaGivenFlux(
+        *(jnp.asarray([[a, b]] * 5) for a, b in ((10.0, 25.0), (0.05, 0.05), (0.05, 0.05)))
+    )
+    found = SimpleNamespace(
+        ess=np.array([500.0, 5.0, 5.0, 5.0, np.nan]),
+        khat=np.full(5, 0.1),
+        log_evidence=np.array([0.0, 0.0, 0.0, 0.0, np.nan]),
+        summary={},
+    )
+    words = ["unusual_photometry", "unusual_photometry", "unusual_colour", "unusual_error"]
+    assert judge(loaded, rows, usual, found).tolist() == [*words, "failed"]
+    assert judge(loaded, rows, None, found).tolist() == [*words[:3], words[0], "failed"]
+    assert judge(small_loaded, rows, None, found).tolist() == ["ok", "low_ess", *words[2:3],
+                                                               "low_ess", "failed"]  # fmt: skip
+
+
+def test_unusual_photometry_depends_on_nothing_but_the_galaxy(run, small_loaded):
+    loaded = with_support(small_loaded, 0.23)
+    status = galaxies(run(loaded=loaded))["status"]
+    assert 0 < status.count("unusual_photometry") < N - 7
+    assert galaxies(run(loaded=loaded, chunk=3))["status"] == status
+
+
+def with_support(loaded, limit):
+    mixture = make_mixture(
+        {"components": 3, "width": 8, "depth": 1}, n_features_of_band(5), key=jax.random.key(1)
+    )
+    support = PhotometryDensity(mixture, loaded.posterior.cosmology, (limit,) * 4)
+    return dataclasses.replace(loaded, support=support)
 
 
 def test_columns_are_the_contracts(whole, small_loaded):

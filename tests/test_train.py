@@ -16,7 +16,7 @@ import pytest
 from conftest import SMALL_FLOW
 from tinsley.cli import train as cli_train
 from tinsley.cli.main import run
-from tinsley.density import flows
+from tinsley.density import flows, mixture
 from tinsley.density.flows import make_flow, standardised
 from tinsley.density.train import Schedule, UntilNoGain, start_training, train_block
 from tinsley.infer import pairs as pairs_module
@@ -298,6 +298,58 @@ def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monk
     assert (density.low, density.high) == tuple(before[0].redshift_range)
     assert after[0].redshift_training["last"]["step"] == 16
     assert after[0].training == before[0].training
+
+
+@pytest.fixture
+def small_support(monkeypatch, own_cache):
+    """The real command, with a small network and few galaxies behind the limits."""
+    monkeypatch.setattr(mixture, "BAND", {"components": 2, "width": 8, "depth": 1})
+    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
+    monkeypatch.setattr(cli_train, "N_LIMITS", 4)
+
+
+def test_a_model_is_taught_its_support(small_support, small_model_file, tmp_path, monkeypatch):
+    whole, resumed = tmp_path / "whole.tinsley", tmp_path / "resumed.tinsley"
+    options = [small_model_file, "--steps", 16, "--batch", 16]
+    run_a = [*options, "--run", tmp_path / "a", "--out", whole]
+    assert train(monkeypatch, *run_a, kind="support") == 0
+    again = [*options, "--run", tmp_path / "b", "--out", resumed]
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingFolder, "_write", killed_at(4, TrainingFolder._write))
+        assert train(patched, *again, kind="support") == 130
+    assert not resumed.exists()
+    assert train(monkeypatch, *again, kind="support") == 0
+    before, one, other = read_model(small_model_file), read_model(whole), read_model(resumed)
+    assert_same_bits(one[1], other[1])
+    assert_same_bits(before[1].flow, one[1].flow)
+    assert before[1].photometry_density is None
+    assert one[0].photometry_density == other[0].photometry_density
+    assert one[0].photometry_training["last"]["step"] == 16
+    limits = one[0].photometry_density["limits"]
+    assert len(limits) == 4
+    loaded = load_posterior(whole)
+    assert loaded.support.limits == tuple(limits)
+    # what was taught stays when something else is
+    both = tmp_path / "both.tinsley"
+    options = [whole, "--steps", 8, "--batch", 16, "--run", tmp_path / "c", "--out", both]
+    assert train(monkeypatch, *options, kind="redshift") == 0
+    assert_same_bits(one[1].photometry_density, read_model(both)[1].photometry_density)
+    assert read_model(both)[1].redshift_density is not None
+
+
+def test_what_support_can_not_do_is_said(
+    small_support, small_model_file, tmp_path, monkeypatch, capsys
+):
+    out = ["--out", tmp_path / "nowhere" / "model.tinsley"]
+    assert train(monkeypatch, small_model_file, *out, kind="support") == 2
+    assert "folder does not exist" in capsys.readouterr().err
+    assert train(monkeypatch, "sloan", "--out", tmp_path / "m.tinsley", kind="support") == 2
+    assert "no model 'sloan'" in capsys.readouterr().err
+    TrainingFolder(tmp_path / "run", {"steps": 3})
+    out = ["--run", tmp_path / "run", "--out", tmp_path / "m.tinsley"]
+    assert train(monkeypatch, small_model_file, *out, kind="support") == 2
+    assert "holds a training with other settings" in capsys.readouterr().err
 
 
 def test_a_training_of_other_settings_is_refused(small_training, tmp_path, monkeypatch, capsys):

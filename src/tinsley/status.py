@@ -19,6 +19,8 @@ class Status(StrEnum):
     """An error more than 3 sigma above the usual for its flux (SEDflow, appendix A)."""
     UNUSUAL_COLOUR = "unusual_colour"
     """A colour bluer than 99.9 % of the training galaxies (SEDflow, appendix A)."""
+    UNUSUAL_PHOTOMETRY = "unusual_photometry"
+    """Fluxes that, together, all but one in a hundred of the training galaxies are unlike."""
     LOW_ESS = "low_ess"
     """An effective sample size below 100, or k-hat above 0.7: treat summaries with care."""
     OK = "ok"
@@ -62,5 +64,8 @@ class Likelihood(StrEnum):
     """With heavier wings, so that an outlier tells little."""
 
 
-HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)
+UNUSUAL = (Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR, Status.UNUSUAL_PHOTOMETRY)
+"""The statuses of data unlike the training set's."""
+
+HAS_POSTERIOR = (Status.OK, Status.LOW_ESS, *UNUSUAL)
 """The statuses whose rows carry a posterior."""

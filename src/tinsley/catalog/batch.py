@@ -17,6 +17,7 @@ from tinsley.infer.amortized import AmortizedPosterior, Draws, draw_posterior
 from tinsley.infer.importance import weighted_summary
 from tinsley.infer.likelihood import Observation
 from tinsley.infer.redshift import draw_free
+from tinsley.infer.support import PhotometryDensity
 from tinsley.observe.survey import Photometry
 from tinsley.rng import object_key, split_id
 from tinsley.status import Redshift
@@ -92,6 +93,23 @@ def infer_batch(
         return np.concatenate(parts)[: len(photometry)]
 
     return jax.tree.map(joined, *pieces)
+
+
+def find_unusual(support: PhotometryDensity, seen: Observation) -> np.ndarray:
+    """True where the photometry is unlike the training set's, [n]; neighbours change nothing."""
+    number = len(seen.redshift)
+
+    def run(start: int) -> np.ndarray:
+        rows = np.minimum(np.arange(start, start + BATCH), number - 1)
+        return np.asarray(_find_unusual(support, jax.tree.map(lambda a: a[rows], seen)))
+
+    pieces = [run(start) for start in range(0, number, BATCH)]
+    return np.concatenate([np.zeros(0, bool), *pieces])[:number]
+
+
+@eqx.filter_jit
+def _find_unusual(support: PhotometryDensity, seen: Observation) -> Array:
+    return jax.lax.map(support.unusual, seen)
 
 
 def as_observation(rows: Photometry) -> Observation:

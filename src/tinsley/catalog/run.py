@@ -17,11 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import tinsley
-from tinsley.catalog.batch import BatchResult, as_observation, infer_batch, with_redshift
+from tinsley.catalog.batch import (
+    BatchResult,
+    as_observation,
+    find_unusual,
+    infer_batch,
+    with_redshift,
+)
 from tinsley.catalog.refine import Refined, refine
 from tinsley.errors import InputError
 from tinsley.infer.importance import is_weak
-from tinsley.infer.likelihood import AbstractLikelihood, Gaussian
+from tinsley.infer.likelihood import AbstractLikelihood, Gaussian, Observation
 from tinsley.infer.spec import PosteriorSpec
 from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
@@ -288,13 +294,28 @@ def judge(
         seen = seen._replace(redshift=jnp.asarray(result.summary["redshift_q50"]))
     status = np.full(len(rows), Status.OK, object)
     status[is_weak(result.ess, result.khat)] = Status.LOW_ESS
-    limits = colour_limits_from_dict(loaded.spec.colour_limits)
-    status[np.asarray(limits.unusual(seen))] = Status.UNUSUAL_COLOUR
-    if usual_error is not None:
-        unusual = unusual_error(usual_error, seen.flux, seen.sigma, seen.mask)
-        status[np.asarray(unusual)] = Status.UNUSUAL_ERROR
+    for word, unusual in reversed(unusual_data(loaded, seen, usual_error).items()):
+        status[unusual] = word
     status[~np.isfinite(result.log_evidence)] = Status.FAILED
     return status
+
+
+def unusual_data(
+    loaded: LoadedPosterior, seen: Observation, usual_error: SigmaGivenFlux | None
+) -> dict[Status, np.ndarray]:
+    """Which galaxies are unlike the training set, by the word for it, each [n] of bool.
+
+    All that apply, in the order of `Status`; a test that the model or the survey lacks is left out.
+    """
+    found = {}
+    if usual_error is not None:
+        unusual = unusual_error(usual_error, seen.flux, seen.sigma, seen.mask)
+        found[Status.UNUSUAL_ERROR] = np.asarray(unusual)
+    limits = colour_limits_from_dict(loaded.spec.colour_limits)
+    found[Status.UNUSUAL_COLOUR] = np.asarray(limits.unusual(seen))
+    if loaded.support is not None:
+        found[Status.UNUSUAL_PHOTOMETRY] = find_unusual(loaded.support, seen)
+    return found
 
 
 def _draw_columns(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tinsley.io.catalogs import Catalog
     from tinsley.io.models import LoadedPosterior
-    from tinsley.observe.survey import Photometry
+    from tinsley.observe.survey import Photometry, Survey
 
 N_SIMULATED = 300_000
 """Training galaxies behind the figure of the training set's support."""
@@ -139,9 +139,8 @@ def _figures(
     from tinsley.io.runs import iterate_draws
     from tinsley.plot.residuals import residual_histograms
     from tinsley.plot.sequence import EDGES, MASS, SFR, star_forming_sequence
-    from tinsley.plot.support import training_support
     from tinsley.plot.trust import trust
-    from tinsley.status import Status
+    from tinsley.status import UNUSUAL, Status
 
     bands, status = catalog.survey.bands, galaxies["status"]
     rows = next(catalog.chunks(catalog.n_rows))
@@ -154,15 +153,40 @@ def _figures(
     yield from _example(loaded, galaxies, rows, manifest["draws"])
     title = f"best of {manifest['draws']} draws for {len(rows):,} SDSS galaxies"
     yield "residuals", residual_histograms(residual, bands, misfit, title)
-    unusual = {str(w): status == w for w in (Status.UNUSUAL_ERROR, Status.UNUSUAL_COLOUR)}
-    simulated = _simulated_magnitudes(loaded, rows)
-    title = f"training set of {loaded.spec.name} around {len(rows):,} SDSS galaxies"
-    yield (
-        "training_support",
-        training_support(simulated, _observed_magnitudes(rows), unusual, bands, title),
-    )
+    unusual = {str(word): status == word for word in UNUSUAL}
+    yield "training_support", support_figure(loaded, catalog.survey, rows, unusual)
     title = f"{len(rows):,} SDSS galaxies, {manifest['draws']} draws each"
     yield "trust", trust(galaxies, manifest["draws"], (ESS_GOOD, KHAT_GOOD), title)
+
+
+def support_figure(
+    loaded: LoadedPosterior, survey: Survey, rows: Photometry, unusual: dict[str, np.ndarray]
+) -> Figure:
+    """The training set's colours and the usual errors behind a catalogue's, strangers marked.
+
+    Args:
+        loaded: The model.
+        survey: Of the catalogue.
+        rows: The catalogue.
+        unusual: Which rows are strangers, by the word for them, each [row] of bool.
+    """
+    import numpy as np
+
+    from tinsley.io.catalogs import load_usual_error
+    from tinsley.observe.survey import AB_ZEROPOINT_MAG, FLUX_PER_MAG
+    from tinsley.plot.support import Errors, training_support
+
+    observed, usual = _observed_magnitudes(rows), load_usual_error(survey)
+    errors = None
+    if usual is not None:
+        error_mag = rows.sigma / (FLUX_PER_MAG * 10 ** (0.4 * (AB_ZEROPOINT_MAG - observed)))
+        nodes = (usual.mag, usual.mean_mag, usual.scatter_mag)
+        errors = Errors(error_mag, *(np.asarray(values) for values in nodes))
+    title = (
+        f"training set of {loaded.spec.name} around {len(rows):,} {survey.name.upper()} galaxies"
+    )
+    simulated = _simulated_magnitudes(loaded, rows)
+    return training_support(simulated, observed, unusual, survey.bands, errors, title)
 
 
 def _example(

@@ -21,6 +21,9 @@ BLOCK = 250
 RATE_REDSHIFT = 1e-3
 STEPS_FROM, RATE_FROM = 5_000, 1e-3
 """Of a network that knows something already."""
+RATE_SUPPORT = 2e-3
+N_LIMITS = 2**18
+"""Galaxies behind the limits: 1 % of the tenth that has but one band to test are 250."""
 
 
 @app.callback()
@@ -260,12 +263,11 @@ def redshift(
     from tinsley.infer.features import n_features_without_redshift
     from tinsley.infer.pairs import redshift_pairs
     from tinsley.io.checkpoints import TrainingFolder
-    from tinsley.io.models import Networks, load_posterior, save_model
+    from tinsley.io.models import load_posterior, save_model
 
     _refuse_missing_folder(out)
     loaded = load_posterior(model)
-    spec, posterior_ = loaded.spec, loaded.posterior
-    simulator = loaded.simulator()
+    spec, simulator = loaded.spec, loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
     key_net, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
     n_features = n_features_without_redshift(len(spec.bands))
@@ -277,7 +279,56 @@ def redshift(
     taught = dataclasses.replace(
         spec, redshift_density=REDSHIFT, redshift_training=setup | _outcome(history)
     )
-    save_model(out, taught, Networks(posterior_.flow, folder.best(density)))
+    save_model(out, taught, loaded.networks._replace(redshift_density=folder.best(density)))
+    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+
+
+@app.command()
+def support(
+    model: Annotated[str, typer.Argument(help="Model name or file to teach.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path(
+        "runs/support"
+    ),
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 16_000,
+    batch: Annotated[int, typer.Option(min=8, help="Fresh galaxies a step.")] = 2048,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
+) -> None:
+    """Teach a posterior to know strangers: adds a density of the photometry to MODEL.
+
+    Galaxies are simulated as for MODEL itself. With the result, `tinsley infer` gives the status
+    unusual_photometry to galaxies that all but one in a hundred of the simulated ones are unlike.
+    """
+    import dataclasses
+
+    import jax
+
+    from tinsley.density.mixture import BAND, make_mixture
+    from tinsley.density.train import Schedule, start_training
+    from tinsley.infer.features import n_features_of_band
+    from tinsley.infer.support import FALSE_ALARMS, PhotometryDensity, band_pairs, fit_limits
+    from tinsley.io.checkpoints import TrainingFolder
+    from tinsley.io.models import load_posterior, save_model
+
+    _refuse_missing_folder(out)
+    loaded = load_posterior(model)
+    spec, simulator = loaded.spec, loaded.simulator()
+    schedule = Schedule(steps=steps, batch=batch, rate=RATE_SUPPORT)
+    key_net, key_run, key_check, key_limits = jax.random.split(jax.random.key(seed), 4)
+    density = make_mixture(BAND, n_features_of_band(len(spec.bands)), key=key_net)
+    setup = {"steps": steps, "batch": batch, "seed": seed, "model_sha256": loaded.sha256}
+    folder = TrainingFolder(run, setup | {"density": BAND})
+    begun = folder.resume(start_training(density, schedule))
+    history = _train(begun, (simulator, band_pairs), schedule, folder, (key_run, key_check))
+    best = folder.best(density)
+    learned = PhotometryDensity(best, loaded.posterior.cosmology)
+    limits = fit_limits(learned, simulator, N_LIMITS, key=key_limits)
+    taught = dataclasses.replace(
+        spec,
+        photometry_density=BAND | {"false_alarms": FALSE_ALARMS, "limits": list(limits)},
+        photometry_training=setup | _outcome(history),
+    )
+    save_model(out, taught, loaded.networks._replace(photometry_density=best))
     announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
 
 

@@ -35,6 +35,10 @@ class PosteriorSpec:
         complete: Share of them with every band.
         mass: Whether the flow leaves the mass to an exact integral, "integrated", or draws it.
         bases: NMF bases of a user's own, `tinsley.io.models.bases_to_dict`; empty for the embedded.
+        photometry_density: Shape of the network that judges photometry, as
+            `tinsley.density.mixture.make_mixture` takes it, and its `false_alarms` and `limits`;
+            empty if there is none.
+        photometry_training: How that one came to be.
     """
 
     name: str
@@ -56,6 +60,8 @@ class PosteriorSpec:
     complete: float = 0.5
     mass: Mass = "integrated"
     bases: dict[str, Any] = field(default_factory=dict)
+    photometry_density: dict[str, Any] = field(default_factory=dict)
+    photometry_training: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

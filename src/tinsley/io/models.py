@@ -19,11 +19,17 @@ import jax
 import tinsley
 from tinsley.density.flows import ConditionalFlow, make_flow
 from tinsley.density.histogram import ConditionalHistogram, make_histogram
+from tinsley.density.mixture import ConditionalMixture, make_mixture
 from tinsley.errors import InputError
 from tinsley.infer.amortized import AmortizedPosterior, flow_space
-from tinsley.infer.features import n_features, n_features_without_redshift
+from tinsley.infer.features import (
+    n_features,
+    n_features_of_band,
+    n_features_without_redshift,
+)
 from tinsley.infer.simulator import Simulator
 from tinsley.infer.spec import PosteriorSpec, spec_from_dict
+from tinsley.infer.support import PhotometryDensity
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
@@ -52,10 +58,12 @@ class Networks(NamedTuple):
     Attributes:
         flow: The posterior's density.
         redshift_density: Density of the redshift; None if the model needs it given.
+        photometry_density: Density of one band's flux; None if the model can not judge photometry.
     """
 
     flow: ConditionalFlow
     redshift_density: ConditionalHistogram | None = None
+    photometry_density: ConditionalMixture | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,20 @@ class LoadedPosterior:
         spec: The header.
         sha256: Checksum of the file.
         prior: Plain description of the prior that was imposed on it; None for the trained one.
+        support: Density of the photometry; None if the model was not taught one.
     """
 
     posterior: AmortizedPosterior
     spec: PosteriorSpec
     sha256: str
     prior: dict[str, Any] | None = None
+    support: PhotometryDensity | None = None
+
+    @property
+    def networks(self) -> Networks:
+        """All weights, as the file holds them."""
+        mixture = None if self.support is None else self.support.mixture
+        return Networks(self.posterior.flow, self.posterior.redshift_density, mixture)
 
     @property
     def model(self) -> GalaxyModel:
@@ -140,7 +156,11 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
         noise=_noise_of(spec),
         mass=spec.mass,
     )
-    return LoadedPosterior(posterior, spec, sha256)
+    if networks.photometry_density is None:
+        return LoadedPosterior(posterior, spec, sha256)
+    limits = tuple(spec.photometry_density["limits"])
+    support = PhotometryDensity(networks.photometry_density, posterior.cosmology, limits)
+    return LoadedPosterior(posterior, spec, sha256, support=support)
 
 
 def read_model(path: Path) -> tuple[PosteriorSpec, Networks, str]:
@@ -190,12 +210,13 @@ def empty_networks(spec: PosteriorSpec) -> Networks:
     """Networks of the shape that the header describes, with weights yet to be filled in."""
     space, n_bands = flow_space(param_space_from_dict(spec.space), spec.mass), len(spec.bands)
     flow = make_flow(spec.flow, n_features(n_bands), space.n_unit, key=jax.random.key(0))
-    if not spec.redshift_density:
-        return Networks(flow, None)
-    number, ends = n_features_without_redshift(n_bands), spec.redshift_range
-    return Networks(
-        flow, make_histogram(spec.redshift_density, number, ends, key=jax.random.key(0))
-    )
+    redshift = photometry = None
+    if config := spec.redshift_density:
+        number, ends = n_features_without_redshift(n_bands), spec.redshift_range
+        redshift = make_histogram(config, number, ends, key=jax.random.key(0))
+    if config := spec.photometry_density:
+        photometry = make_mixture(config, n_features_of_band(n_bands), key=jax.random.key(0))
+    return Networks(flow, redshift, photometry)
 
 
 def build_model(bases: NmfBases | None = None) -> GalaxyModel:

@@ -216,7 +216,17 @@ def unusual_error(
     sigma: Float[Array, "*n band"],
     mask: Bool[Array, "*n band"],
 ) -> Bool[Array, "*n"]:
-    """True where a band's error is more than 3 sigma above the usual for its flux.
+    """True where a band's error is more than 3 sigma above the usual for its flux."""
+    return error_excess(noise, flux, sigma, mask) > 3
+
+
+def error_excess(
+    noise: SigmaGivenFlux,
+    flux: Float[Array, "*n band"],
+    sigma: Float[Array, "*n band"],
+    mask: Bool[Array, "*n band"],
+) -> Float[Array, "*n"]:
+    """How far the most unusual error is above the usual for its flux, in sigma.
 
     Fluxes below the faintest that the model was fitted to, negative ones too, are judged by the
     errors usual there.
@@ -228,7 +238,7 @@ def unusual_error(
     mean, scatter = noise.mean_and_scatter(
         jnp.maximum(flux, jnp.broadcast_to(faintest, flux.shape))
     )
-    return jnp.any(mask & (sigma > mean + 3 * scatter), axis=-1)
+    return jnp.max(jnp.where(mask, (sigma - mean) / scatter, -jnp.inf), axis=-1)
 
 
 def _fit(
