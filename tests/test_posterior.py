@@ -178,7 +178,7 @@ def test_likelihoods(posterior, result):
     chi2 = (r.table["best_chi2"][:3] for r in (normal, robust))
     assert np.all(next(chi2) > 3 * next(chi2))
     clean, pulled, kept = (r.table["log10_mstar_msun_q50"][:3] for r in (result, normal, robust))
-    assert np.all(np.abs(kept - clean) < np.abs(pulled - clean))
+    assert np.mean(np.abs(kept - clean)) < 0.7 * np.mean(np.abs(pulled - clean))
     word = posterior.infer(flux, error, **names, **QUICK, likelihood="student-t")
     four = posterior.infer(flux, error, **names, **QUICK, likelihood=StudentT(4.0))
     np.testing.assert_array_equal(word.weight, four.weight)

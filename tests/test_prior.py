@@ -290,6 +290,7 @@ CALIBRATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_ranks_of_truths_of_the_new_prior_are_uniform(name, from_prior, key):
     """Simulation-based calibration; family-wise false alarm 1e-3 (and the seed is fixed).

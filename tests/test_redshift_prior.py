@@ -187,7 +187,8 @@ def test_without_photometry_the_posterior_is_the_prior(posterior, key):
     blind = seen._replace(mask=jnp.zeros(5, bool))
     for z, error in ((0.2, 0.02), (0.06, 0.05)):
         drawn = draw(posterior, blind, normal(z, error), key)
-        assert float(drawn.log_evidence) == pytest.approx(0.0, abs=0.03)
+        loss = 4.5 / np.sqrt(float(drawn.psis.ess))
+        assert float(drawn.log_evidence) == pytest.approx(0.0, abs=loss)
         exact = stats.truncnorm(*((np.array(ENDS) - z) / error), z, error)
         mean, std = moments(drawn, "redshift")
         error_of_mean = 5 * exact.std() / np.sqrt(float(drawn.psis.ess))
@@ -195,6 +196,7 @@ def test_without_photometry_the_posterior_is_the_prior(posterior, key):
         assert std == pytest.approx(exact.std(), abs=error_of_mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow", [normal(0.2, 1e-6), table([0.2 - 1e-6, 0.2, 0.2 + 1e-6],
                                                              [0, 1, 0])],
                          ids=["error", "p(z)"])  # fmt: skip
@@ -283,6 +285,7 @@ def ranks(simulated, claimed):
     return {name: uniformity(r[there])["p"] for name, r in found.ranks[WEIGHTED].items()}
 
 
+@pytest.mark.slow
 def test_truths_rank_uniformly_where_redshifts_have_errors(simulated):
     """Every parameter and derived property, and the redshift; 1 % false alarms over all of them."""
     p_values = ranks(simulated, 1.0)
@@ -290,5 +293,6 @@ def test_truths_rank_uniformly_where_redshifts_have_errors(simulated):
     assert not holm(p_values), p_values
 
 
+@pytest.mark.slow
 def test_understated_errors_are_found(simulated):
     assert "redshift" in holm(ranks(simulated, 0.6))

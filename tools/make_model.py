@@ -3,8 +3,8 @@
     python tools/make_model.py [--run runs/sdss-v1]
 
 First the posterior at known redshift, then p(redshift | photometry), then the density of the
-photometry. Checkpointed: killed and started again it goes on. Writes the history of the trainings to
-benchmarks/results/training.json. 66 minutes on two cores, and a quarter of an hour for the last.
+photometry. Checkpointed: killed and started again it goes on. Writes the histories of the trainings
+to benchmarks/results/training.json. 66 minutes on two cores, and a quarter of an hour for the last.
 """
 
 from __future__ import annotations

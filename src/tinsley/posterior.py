@@ -114,7 +114,7 @@ class Posterior:
             flux: Either AB fluxes corrected for Galactic extinction, [galaxy, band] or [band], NaN
                 where not measured: nanomaggies, or an astropy Quantity of flux density. Or a whole
                 table (astropy Table, data frame, dictionary of columns) in one of the survey's
-                layouts; then without `flux_err`.
+                layouts; then without `flux_err`. Upper limits need a table.
             flux_err: Standard deviations, as `flux`, without the survey's error floor (added here).
             redshift: [galaxy] or one number for all; or "free", with arrays or a table, where it is
                 not known; or a tuple: redshifts [z], and p(z) there, [galaxy, z] or [z] for all, of

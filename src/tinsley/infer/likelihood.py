@@ -151,7 +151,7 @@ class Gaussian(AbstractLikelihood):
 
     Source:
         Normal density of the measured bands, which of a correlated set is that of their block of
-        the covariance; limits as Sawicki (2012). Tested against scipy (tests/test_likelihood.py).
+        the covariance; limits as Sawicki (2012). Tested against scipy (tests/test_likelihoods.py).
     """
 
     correlation: Array | None = None
@@ -196,7 +196,7 @@ class StudentT(AbstractLikelihood):
             error is the scale: the standard deviation is sqrt(dof / (dof - 2)) times it.
 
     Source:
-        Student's t density; tested against scipy (tests/test_likelihood.py).
+        Student's t density; tested against scipy (tests/test_likelihoods.py).
     """
 
     dof: float = eqx.field(static=True, default=4.0)

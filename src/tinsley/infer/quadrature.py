@@ -23,6 +23,7 @@ _LOWEST, _FAINT = -1e6, -1e3
 _BUMP = 0.5
 """A cubic may rise above both ends of its cell by so much: by more, the cell is not resolved."""
 _LEVEL = 1e-2
+"""Smaller changes of ln f have the mean of their exponential by its series."""
 _QUARTERS = np.linspace(0.0, 1.0, 5)[:, None]
 _CUBIC = np.hstack(
     [
@@ -68,7 +69,7 @@ def integrate_cells(
 
     Source:
         ln f as a cubic that has its values and slopes at the nodes, exponential between quarters of
-        a cell; tested against float64 quadrature (tests/test_likelihood.py).
+        a cell; tested against float64 quadrature (tests/test_likelihoods.py).
     """
     log_f, slope = jax.jvp(log_function, (nodes,), (jnp.ones_like(nodes),))
     highest = jnp.max(log_f, axis=-1)
