@@ -8,7 +8,12 @@ from typing import Any
 from tinsley.io.results import new_file
 
 MARKS = ("<!-- agreement.py: from here -->", "<!-- agreement.py: to here -->")
-"""In the page: the lines between which the tables go."""
+"""In the page: the lines between which they go."""
+FIGURES = (
+    "![One galaxy by chains and by the flow](figures/agreement-corner.png)",
+    "![Medians of all galaxies](figures/agreement-medians.png)",
+    "![Ranks of the truth](figures/agreement-pp.png)",
+)
 _TESTS = {"raw": "raw", "weighted": "weighted", "halves": "half the chains, half"}
 _COSTS = {
     "chains": "chains",
@@ -18,13 +23,13 @@ _COSTS = {
 
 
 def write_page(page: Path, result: dict[str, Any]) -> None:
-    """Put the tables between the page's two marks."""
+    """Put the tables and figures between the page's two marks."""
     before, _, rest = page.read_text().partition(MARKS[0])
     _, mark, after = rest.partition(MARKS[1])
     if not mark:
         raise SystemExit(f"{page} lacks the lines {MARKS[0]} and {MARKS[1]}.")
     tables = (of_criteria(result["criteria"]), of_sets(result["sets"]), of_ranks(result["ranks"]))
-    text = "\n\n".join("\n".join(lines) for lines in tables)
+    text = "\n\n".join("\n".join(lines) for lines in (*tables, FIGURES))
     with new_file(page) as file:
         file.write(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}".encode())
 
