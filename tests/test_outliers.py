@@ -1,4 +1,4 @@
-"""Outliers: Student's t weights are calibrated where normal ones are not."""
+"""Outliers: Student's t weights are calibrated where errors have its wings."""
 
 from __future__ import annotations
 
