@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -19,9 +18,7 @@ from tinsley.parameters import MASS
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 pytest.importorskip("sklearn", reason="the classifier needs scikit-learn (the extra `test`)")
-import agreement  # noqa: E402
 import oracle  # noqa: E402
-from agreement_page import MARKS  # noqa: E402
 from c2st import c2st, power  # noqa: E402
 from weighted import kish  # noqa: E402
 
@@ -98,29 +95,3 @@ def test_effective_number():
     assert kish(np.zeros(50)) == pytest.approx(50)
     assert kish(np.array([0.0, 0.0, -np.inf])) == pytest.approx(2)
     assert kish(np.full(3, -np.inf)) == 0
-
-
-@pytest.mark.slow
-def test_the_command_end_to_end_and_again(tmp_path):
-    """Two real galaxies and a simulated one by the shipped model; a second run computes nothing."""
-    words = ["--galaxies", "1", "--real", "2", "--simulations", "100", "--workers", "1"]
-    names = {"work": "work", "out": "out.json", "figures": "figures", "page": "page.md"}
-    for name, file in names.items():
-        words += [f"--{name}", str(tmp_path / file)]
-    (tmp_path / "page.md").write_text("\n".join(("before", *MARKS, "after")))
-    agreement.main(words)
-    lines = (tmp_path / "page.md").read_text().splitlines()
-    assert (lines[0], lines[-1]) == ("before", "after")
-    assert any(line.startswith("| galaxies | 1 | 2 |") for line in lines)
-    report = json.loads((tmp_path / "out.json").read_text())
-    assert report["sets"]["real"]["galaxies"] == 2
-    for found in report["sets"].values():
-        assert found["c2st"]["weighted"]["0.5"] < 0.56
-        assert found["weighted"]["ess_2000"] == found["galaxies"]
-    assert report["ranks"]["chains"]["galaxies"] == 1
-    assert {f.name for f in (tmp_path / "figures").iterdir()} == {
-        f"agreement-{name}.png" for name in ("corner", "medians", "pp")
-    }
-    stamps = {f: f.stat().st_mtime_ns for f in (tmp_path / "work").rglob("*.npz")}
-    agreement.main(words)
-    assert stamps == {f: f.stat().st_mtime_ns for f in (tmp_path / "work").rglob("*.npz")}
