@@ -68,7 +68,8 @@ def refine(
 
     Each is computed by a call of its own, whose thousands of draws or particles are the batch: a
     result depends on nothing but the galaxy, and one that needs long holds up no other. As many
-    calls run at once as there are cores.
+    calls run at once as there are cores. Where no stage can be trusted, the one with the most
+    effective draws stays.
 
     Args:
         posterior: The trained model.
@@ -87,9 +88,12 @@ def refine(
             break
         counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)
         found = _each(posterior, photometry.take(left), (draw, redshift), counts, (run_key, stage))
-        result = jax.tree.map(lambda old, new, rows=left: _with_rows(old, rows, new), result, found)
-        method[left], n_draws[left] = name, counts.number
-        left = left[is_weak(found.ess, found.khat)]
+        weak = is_weak(found.ess, found.khat)
+        kept = ~weak | (np.nan_to_num(found.ess) >= np.nan_to_num(result.ess[left]))
+        rows, better = left[kept], jax.tree.map(lambda values, kept=kept: values[kept], found)
+        result = jax.tree.map(lambda old, new, at=rows: _with_rows(old, at, new), result, better)
+        method[rows], n_draws[rows] = name, counts.number
+        left = left[weak]
     return Refined(result, method, n_draws)
 
 
