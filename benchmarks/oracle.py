@@ -126,7 +126,7 @@ def sample(
 def _start(
     posterior: AmortizedPosterior, seen: Observation, limits: jax.Array, key: jax.Array
 ) -> Walk:
-    n_dim = posterior.space.n_unit
+    posterior, n_dim = posterior.at_redshift(seen.redshift), posterior.space.n_unit
     return warm_up(lambda y: log_density(posterior, seen, limits, y), n_dim, key=key)
 
 
@@ -138,6 +138,7 @@ def _go_on(
     walk: Walk,
     key: jax.Array,
 ) -> tuple[Walk, Path, dict]:
+    posterior = posterior.at_redshift(seen.redshift)
     walk, path = walk_on(lambda y: log_density(posterior, seen, limits, y), walk, ROUND, key=key)
     theta = to_theta(posterior, seen, path.x.reshape(-1, path.x.shape[-1]))
     return walk, path, {name: v.reshape(path.x.shape[:2]).T for name, v in theta.items()}

@@ -103,6 +103,7 @@ def draw(
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """One round of draws, with ln of their weights."""
     seen, snr_range = one
+    posterior = posterior.at_redshift(seen.redshift)
     key_x, key_more, key_mass = jax.random.split(key, 3)
     if method == Method.FLOW:
         told = features(seen, posterior.cosmology)
