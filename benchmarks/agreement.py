@@ -231,6 +231,7 @@ def compare(
         "chain_converged": chain.converged,
         "chain_gradients": chain.gradients,
         "chain_accepted": chain.accepted,
+        "chain_jumped": chain.jumped,
         "chain_seconds": chain.seconds,
         "chain_wall": chain_wall,
         "weighted_ess": pool.ess,

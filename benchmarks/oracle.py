@@ -40,6 +40,7 @@ class Sample(NamedTuple):
         ess: Least bulk ESS of all parameters.
         gradients: Gradients taken after warm-up.
         accepted: Mean probability of acceptance in the last round.
+        jumped: Share of jumps that were accepted in the last round.
         seconds: Of processor time, warm-up included.
     """
 
@@ -48,6 +49,7 @@ class Sample(NamedTuple):
     ess: float
     gradients: float
     accepted: float
+    jumped: float
     seconds: float
 
     @property
@@ -114,9 +116,8 @@ def sample(
         gradients += float(path.gradients)
         theta = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0]}
         rhat, ess = _convergence(theta, tuple(posterior.space.names))
-        found = Sample(
-            theta, rhat, ess, gradients, float(path.accepted), time.process_time() - started
-        )
+        shares = float(path.accepted), float(path.jumped)
+        found = Sample(theta, rhat, ess, gradients, *shares, time.process_time() - started)
         if found.converged:
             break
     return found

@@ -10,7 +10,7 @@ import pytest
 from arviz_stats.base import array_stats
 from jax.scipy.stats import norm
 
-from tinsley.infer.chains import spread_points, walk_on, warm_up
+from tinsley.infer.chains import EFFORT, spread_points, walk_on, warm_up
 
 MEAN = jnp.asarray([0.5, -1.0, 0.2])
 ROOT = jnp.asarray([[0.4, 0.0, 0.0], [0.3, 0.05, 0.0], [-0.5, 0.02, 0.8]])
@@ -27,9 +27,14 @@ def bent(x):
     return norm.logpdf(x[0]) + norm.logpdf((x[1] - x[0] ** 2 + 1.0) / 0.3) + norm.logpdf(x[2])
 
 
+SHARE = 0.7
+"""Of the right one of two modes."""
+
+
 def far_apart(x):
-    """Two equal modes 80 standard deviations apart."""
-    return jnp.logaddexp(*(jnp.sum(norm.logpdf((x - c) / 0.05)) for c in (-2.0, 2.0)))
+    """Two modes 80 standard deviations apart."""
+    left, right = (jnp.sum(norm.logpdf((x - c) / 0.05)) for c in (-2.0, 2.0))
+    return jnp.logaddexp(jnp.log(1 - SHARE) + left, jnp.log(SHARE) + right)
 
 
 def cut(x):
@@ -41,19 +46,19 @@ TARGETS = (correlated, bent, far_apart, cut)
 
 
 @eqx.filter_jit
-def _chains(number, target, key):
+def _chains(number, target, effort, key):
     """Compiled once for all targets, each in three dimensions."""
     key_start, key_walk = jax.random.split(key)
 
     def log_density(x):
         return jax.lax.switch(target, TARGETS, x)
 
-    walk = warm_up(log_density, 3, key=key_start)
-    return walk_on(log_density, walk, number, key=key_walk)[1]
+    walk = warm_up(log_density, 3, effort, key=key_start)
+    return walk_on(log_density, walk, number, effort, key=key_walk)[1]
 
 
-def chains(density, key):
-    return _chains(300, jnp.asarray(TARGETS.index(density)), key)
+def chains(density, key, effort=EFFORT):
+    return _chains(300, jnp.asarray(TARGETS.index(density)), effort, key)
 
 
 def convergence(x):
@@ -108,8 +113,19 @@ def test_wall(key):
     assert abs(mean[1]) < 5 * error
 
 
-def test_modes_that_do_not_mix_are_found_and_flagged(key):
+def test_jumps_take_chains_from_mode_to_mode(key):
+    """Each chain visits both, and the share of one is known."""
     path = chains(far_apart, key)
+    right = np.asarray(path.x[..., 0]) > 0
+    rhat, ess = convergence(path.x)
+    assert rhat < 1.02
+    assert right.any(axis=0).all()
+    assert abs(right.mean() - SHARE) < 5 * np.sqrt(SHARE * (1 - SHARE) / ess)
+    assert float(path.jumped) > 0.1
+
+
+def test_modes_that_do_not_mix_are_found_and_flagged(key):
+    path = chains(far_apart, key, EFFORT._replace(jumps=0))
     at = np.asarray(path.x[-1, :, 0])
     assert (at < 0).any()
     assert (at > 0).any()

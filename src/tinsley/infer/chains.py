@@ -1,9 +1,11 @@
-"""Long Markov chains of one posterior: Hamiltonian Monte Carlo, many chains at once.
+"""Long Markov chains of one posterior: Hamiltonian Monte Carlo and jumps, many chains at once.
 
 All chains of a galaxy take the same number of leapfrog steps at a time, of a length drawn anew each
-time, so that none waits for another, as chains of the No-U-Turn Sampler do. Metric and step size
-are learnt from all chains together. Draws count equally; R-hat and the effective sample size
-(Vehtari et al. 2021; `blackjax.diagnostics`, arviz-stats) say whether to trust them.
+time, so that none waits for another, as chains of the No-U-Turn Sampler do. Between these, points
+are proposed from a fixed density, so that a chain can leave a mode or a bend. Metric, step size and
+that density are learnt from all chains together, before the first draw that counts. Draws count
+equally; R-hat and the effective sample size (Vehtari et al. 2021; `blackjax.diagnostics`,
+arviz-stats) say whether to trust them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from blackjax.optimizers.dual_averaging import dual_averaging
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from tinsley.density.kernels import KernelMixture
 from tinsley.infer import smc
 
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
@@ -47,11 +50,13 @@ class Effort(NamedTuple):
         chains: How many.
         warm_up: Iterations in which metric and step size are learnt, in each of two halves.
         most_steps: Leapfrog steps of one iteration, at most.
+        jumps: Points proposed after them.
     """
 
     chains: int = 16
     warm_up: int = 100
-    most_steps: int = 512
+    most_steps: int = 64
+    jumps: int = 8
 
 
 EFFORT = Effort()
@@ -64,11 +69,13 @@ class Walk(NamedTuple):
         state: Positions [chain, d], with their log density and its gradient.
         covariance: Of the positions: the inverse of the metric, [d, d].
         step_size: Leapfrog step, in standard deviations.
+        proposal: Density of the jumps.
     """
 
     state: HMCState
     covariance: Float[Array, "d d"]
     step_size: Float[Array, ""]
+    proposal: KernelMixture
 
 
 class Path(NamedTuple):
@@ -76,12 +83,14 @@ class Path(NamedTuple):
 
     Attributes:
         x: Draws, [draw, chain, d].
-        accepted: Mean probability of acceptance.
+        accepted: Mean probability of acceptance of the trajectories.
+        jumped: Share of the jumps that were accepted.
         gradients: Gradients of the log density, all chains together.
     """
 
     x: Float[Array, "draw chain d"]
     accepted: Float[Array, ""]
+    jumped: Float[Array, ""]
     gradients: Float[Array, ""]
 
 
@@ -98,12 +107,14 @@ def warm_up(log_density: LogDensity, n_dim: int, effort: Effort = EFFORT, *, key
     Source:
         Starts by tempered sequential Monte Carlo, which stops while the density is still heated, so
         that no mode is lost and R-hat means something; steps by Nesterov's dual averaging (Hoffman
-        & Gelman 2014) of the mean acceptance.
+        & Gelman 2014) of the mean acceptance; jumps from kernels at the particles of another run.
     """
-    key_start, key_tune = jax.random.split(key)
+    key_start, key_jump, key_tune = jax.random.split(key, 3)
     x = spread_points(log_density, n_dim, key=key_start)
-    state = jax.vmap(lambda point: blackjax.hmc.init(point, log_density))(x[: effort.chains])
-    walk = Walk(state, _covariance(x), jnp.asarray(_FIRST_STEP))
+    above = _above_normal(log_density)
+    proposal, _ = smc.propose(above, n_dim, smc.EFFORT, key=key_jump)
+    state = _states(log_density, x[: effort.chains])
+    walk = Walk(state, _covariance(x), jnp.asarray(_FIRST_STEP), proposal)
 
     def half(so_far: tuple[Walk, Array], key: Array) -> tuple[tuple[Walk, Array], None]:
         walk, covariance = so_far
@@ -128,25 +139,38 @@ def walk_on(
 
     Source:
         Hamiltonian Monte Carlo as blackjax has it, with the lengths of trajectory and step drawn
-        from ranges (Neal 2011, section 5.3.2); tested against closed forms (tests/test_chains.py).
+        from ranges (Neal 2011, section 5.3.2); jumps are Metropolis-Hastings steps whose proposal
+        does not depend on where the chain is (Tierney 1994). Tested against closed forms
+        (tests/test_chains.py).
     """
 
-    def iterate(state: HMCState, key: Array) -> tuple[HMCState, tuple[Array, Array, Array]]:
-        state, accepted, steps = _iterate(log_density, walk._replace(state=state), effort, key)
-        return state, (state.position, accepted, steps)
+    def iterate(state: HMCState, key: Array) -> tuple[HMCState, tuple[Array, ...]]:
+        key_walk, key_jump = jax.random.split(key)
+        now = walk._replace(state=state)
+        state, accepted, steps = _iterate(log_density, now, effort, key_walk)
+        state, jumped = _jump(log_density, now._replace(state=state), effort, key_jump)
+        return state, (state.position, accepted, jumped, steps)
 
-    state, (x, accepted, steps) = jax.lax.scan(iterate, walk.state, jax.random.split(key, number))
-    path = Path(x, jnp.mean(accepted), effort.chains * jnp.sum(steps.astype(float)))
-    return walk._replace(state=state), path
+    keys = jax.random.split(key, number)
+    state, (x, accepted, jumped, steps) = jax.lax.scan(iterate, walk.state, keys)
+    gradients = effort.chains * jnp.sum(steps.astype(float) + effort.jumps)
+    return walk._replace(state=state), Path(x, jnp.mean(accepted), jnp.mean(jumped), gradients)
 
 
 def spread_points(log_density: LogDensity, n_dim: int, *, key: Array) -> Float[Array, "point d"]:
     """Points of the heated density, from N(0, 1) by tempered sequential Monte Carlo."""
+    above = _above_normal(log_density)
+    return smc.sample_particles(lambda x: _HEAT * above(x), n_dim, _START, key=key).x
 
-    def above_normal(x: Array) -> Array:
-        return _HEAT * (jax.vmap(log_density)(x) - jnp.sum(norm.logpdf(x), axis=-1))
 
-    return smc.sample_particles(above_normal, n_dim, _START, key=key).x
+def _above_normal(log_density: LogDensity) -> smc.LogLikelihood:
+    """What is left of a density over N(0, 1): the likelihood where that is the prior."""
+    return lambda x: jax.vmap(log_density)(x) - jnp.sum(norm.logpdf(x), axis=-1)
+
+
+def _states(log_density: LogDensity, x: Float[Array, "chain d"]) -> HMCState:
+    """The states of chains at some points."""
+    return jax.vmap(lambda point: blackjax.hmc.init(point, log_density))(x)
 
 
 def _tune(
@@ -183,6 +207,33 @@ def _iterate(
 
     state, accepted = jax.vmap(one)(jax.random.split(key_chains, effort.chains), walk.state)
     return state, jnp.mean(jnp.nan_to_num(accepted)), steps
+
+
+def _jump(
+    log_density: LogDensity, walk: Walk, effort: Effort, key: Array
+) -> tuple[HMCState, Array]:
+    """Some points proposed to each chain from the fixed density; the share that was accepted."""
+
+    def once(so_far: tuple[HMCState, Array], key: Array) -> tuple[tuple[HMCState, Array], Array]:
+        state, log_over = so_far
+        key_x, key_order, key_accept = jax.random.split(key, 3)
+        x = walk.proposal.sample(effort.chains, key=key_x)
+        x = jax.random.permutation(key_order, x)  # their kernels are in order
+        proposed = _states(log_density, x)
+        log_over_proposed = proposed.logdensity - walk.proposal.log_prob(x)
+        level = jnp.log(jax.random.uniform(key_accept, (effort.chains,)))
+        accept = level < log_over_proposed - log_over
+        state = jax.tree.map(
+            lambda new, old: jnp.where(accept.reshape(-1, *[1] * (new.ndim - 1)), new, old),
+            proposed,
+            state,
+        )
+        return (state, jnp.where(accept, log_over_proposed, log_over)), jnp.mean(accept)
+
+    log_over = walk.state.logdensity - walk.proposal.log_prob(walk.state.position)
+    keys = jax.random.split(key, effort.jumps)
+    (state, _), accepted = jax.lax.scan(once, (walk.state, log_over), keys)
+    return state, jnp.mean(accepted)
 
 
 def _covariance(x: Float[Array, "point d"]) -> Float[Array, "d d"]:
