@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -9,7 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tinsley.cosmology import Cosmology
+from tinsley.errors import InputError
 from tinsley.observe.images import (
+    MIN_FWHM_PIXELS,
+    SDSS_PIXEL_ARCSEC,
     SDSS_PSF_FWHM_ARCSEC,
     SDSS_PSF_SCATTER,
     Camera,
@@ -38,6 +42,8 @@ PROPERTIES = (
     "a_v_mag",
 )
 """What images help to infer: see docs/images.md."""
+SDSS_BANDS = "ugriz"
+R_BAND = SDSS_BANDS.index("r")
 SURVIVES = "log10_mstar_surviving_msun"
 SFR = "log10_sfr_100myr_msun_yr"
 
@@ -59,7 +65,7 @@ class GalaxyImages:
     def images(
         self, camera: Camera, start: int, stop: int, *, key: Array
     ) -> Float[Array, "n band y x"]:
-        """Images of some of the galaxies, nanomaggies per pixel; which others are drawn is no matter.
+        """Images of some of the galaxies, nanomaggies per pixel, whatever others are drawn.
 
         Args:
             camera: In the bands of `shapes`.
@@ -71,14 +77,24 @@ class GalaxyImages:
         words = jnp.asarray(split_id(np.arange(start, stop)))
         return observed_images(camera, rows, words, key=key)
 
+    def table(self, bands: Sequence[str]) -> dict[str, np.ndarray]:
+        """Names, redshifts, measured fluxes in the bands (layout `native`), and the truth."""
+        flux, error = (np.asarray(v, float) for v in (self.scenes.flux, self.scenes.error))
+        columns = {
+            "object_id": np.arange(len(flux)),
+            "redshift": np.asarray(self.scenes.disc["redshift"], float),
+        }
+        for b, band in enumerate(bands):
+            columns |= {f"flux_{band}": flux[:, b], f"flux_err_{band}": error[:, b]}
+        return columns | self.properties
+
 
 def make_gallery(
     scenes: Scenes,
     derived_tables: DerivedTables,
     index_tables: BandTables,
     *,
-    bands: tuple[int, ...],
-    names: str,
+    bands: str,
     size_scale: float = 1.0,
     psf_scale: float = 1.0,
 ) -> GalaxyImages:
@@ -88,18 +104,27 @@ def make_gallery(
         scenes: From `tinsley.observe.scenes.sample_scenes`.
         derived_tables: Of the same physics.
         index_tables: From `tinsley.observe.indices.make_index_tables`.
-        bands: Which of the scenes' bands to draw.
-        names: Their letters, of SDSS's "ugriz", for the width of the point-spread function.
+        bands: Letters of the bands to draw, of "ugriz", which are the bands of the scenes.
         size_scale: Factor on all radii.
         psf_scale: Factor on the widths of all point-spread functions.
+
+    Raises:
+        InputError: They would be narrower than pixels can sample.
     """
+    narrowest = min(SDSS_PSF_FWHM_ARCSEC[name] for name in bands) / np.exp(2 * SDSS_PSF_SCATTER)
+    least = MIN_FWHM_PIXELS * SDSS_PIXEL_ARCSEC / narrowest
+    if psf_scale < least:
+        raise InputError(
+            f"expected a scale of the point-spread functions of at least {least:.2f}, so that "
+            f"pixels can sample them; got {psf_scale:g}."
+        )
     of_disc, of_bulge = (derived(derived_tables, t) for t in (scenes.disc, scenes.bulge))
     cosmology = derived_tables.history.cosmology
     radii = _radii_arcsec(scenes, 10 ** of_disc[SURVIVES], 10 ** of_bulge[SURVIVES], cosmology)
     looks = scenes.looks
-    fwhm = jnp.asarray([SDSS_PSF_FWHM_ARCSEC[name] for name in names], dtype=float)
+    fwhm = jnp.asarray([SDSS_PSF_FWHM_ARCSEC[name] for name in bands], dtype=float)
     seeing = psf_scale * jnp.exp(SDSS_PSF_SCATTER * looks["seeing"])
-    columns = np.asarray(bands)
+    columns = np.asarray([SDSS_BANDS.index(name) for name in bands])
     shapes = Shapes(
         bulge_flux=scenes.bulge_flux[:, columns],
         disc_flux=scenes.disc_flux[:, columns],
@@ -136,7 +161,7 @@ def _appearance(scenes: Scenes, shapes: Shapes) -> dict[str, Array]:
     radii = {f"{c}_radius_arcsec": getattr(shapes, f"{c}_radius_arcsec") for c in ("disc", "bulge")}
     dust = {f"tau_ism_{c}": getattr(scenes, c)["tau_ism"] for c in ("disc", "bulge")}
     return (
-        {MASS: mass, "bulge_to_total_r": light[:, 2]}
+        {MASS: mass, "bulge_to_total_r": light[:, R_BAND]}
         | {name: scenes.looks[name] for name in looks}
         | radii
         | dust

@@ -1,8 +1,8 @@
 """Images of galaxies: a bulge and a disc, seen through a point-spread function and with noise.
 
 A galaxy is drawn in Fourier space (`tinsley.observe.profiles`) on a grid half as large again as the
-stamp, and cropped: light beyond the stamp is lost, as from a cutout of a survey, while the fluxes in
-`Shapes` are total. A Fourier grid is periodic: what its other periods shine into the stamp is
+stamp, and cropped: light beyond the stamp is lost, as from a cutout of a survey, while the fluxes
+in `Shapes` are total. A Fourier grid is periodic: what its other periods shine into the stamp is
 computed and taken off again.
 """
 
@@ -32,9 +32,9 @@ SDSS_PSF_SCATTER = 0.145
 """Standard deviation of ln(FWHM): quartiles of 1.30 and 1.58 arcsec in r (Adelman-McCarthy et al.
 2008, SDSS DR7, "Seeing and sky brightness")."""
 SDSS_SKY_NMGY = {"u": 0.037, "g": 0.024, "r": 0.032, "i": 0.047, "z": 0.195}
-"""Noise of the sky in one pixel, nanomaggies: the softening of SDSS's asinh magnitudes (Stoughton et
-al. 2002, table 21: 1.4, 0.9, 1.2, 1.8 and 7.4e-10 maggies), which is the noise of the sky under a
-point source in 1 arcsec seeing (Lupton, Gunn & Szalay 1999), over the square root of the 14.45
+"""Noise of the sky in one pixel, nanomaggies: the softening of SDSS's asinh magnitudes (Stoughton
+et al. 2002, table 21: 1.4, 0.9, 1.2, 1.8 and 7.4e-10 maggies), which is the noise of the sky under
+a point source in 1 arcsec seeing (Lupton, Gunn & Szalay 1999), over the square root of the 14.45
 pixels that such a source covers."""
 SDSS_ELECTRONS_PER_NMGY = {"u": 145.0, "g": 1060.0, "r": 950.0, "i": 690.0, "z": 110.0}
 """Photoelectrons of a nanomaggy: 53.9 s with the 2.5 m telescope, 27 % of it obscured (Gunn et al.
@@ -132,8 +132,8 @@ def observed_images(
     Args:
         camera: Pixels and noise.
         shapes: The galaxies.
-        words: Their names, from `tinsley.rng.split_id`: the noise of a galaxy follows from its name,
-            whatever others are drawn with it.
+        words: Their names, from `tinsley.rng.split_id`: the noise of a galaxy follows from its
+            name, whatever others are drawn with it.
         key: Of the run.
     """
 

@@ -64,9 +64,7 @@ def make_index_tables(model: GalaxyModel, grid: RedshiftGrid) -> BandTables:
     return make_band_tables(model, windows, grid, everywhere)
 
 
-def indices(
-    tables: BandTables, components: Sequence[Theta]
-) -> dict[str, Float[Array, " batch"]]:
+def indices(tables: BandTables, components: Sequence[Theta]) -> dict[str, Float[Array, " batch"]]:
     """`dn4000` and `a_v_mag` of galaxies that are made of one or more components.
 
     Args:

@@ -1,10 +1,10 @@
 """Simulated galaxies whose truth is known: a bulge and a disc, each with its own stars and dust.
 
-Candidates are drawn from a mass function and a volume, with the hyper-distributions of `SceneHyper`;
-those that a flux limit would pass are kept. Then they get sizes (`tinsley.observe.morphology`), and
-images (`tinsley.observe.images`). The two are tied by what ties them in the sky: a bulge is old and
-round and little dimmed, a disc is younger, and dustier the more it is inclined. Nothing is
-deterministic.
+Candidates are drawn from a mass function and a volume, with the hyper-distributions of
+`SceneHyper`; those that a flux limit would pass are kept. Then they get sizes
+(`tinsley.observe.morphology`) and images (`tinsley.observe.images`). Looks and stars are tied: a
+bulge is old and round and little dimmed, a disc is younger, and dustier the more it is inclined.
+Nothing is deterministic.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class SceneHyper:
     Attributes:
         mass_range: log10 formed mass follows Baldry et al. (2012), 0.3 dex above their masses.
         bulge_logit: Bulge share of the mass: logit = N(first + second m, third).
-        quenched_logit: Chance that a disc is quenched: logit = first + second m + third (share - 0.35).
+        quenched_logit: Chance that a disc is quenched, by m and the bulge's share of the mass:
+            logit = first + second m + third (share - 0.35).
         disc_betas: Discs' betas: softmax of N(these, `disc_spread`) less `tilt` times the age tilt.
         bulge_betas: The same of bulges, with `bulge_spread`.
         disc_spread, bulge_spread: As above.
@@ -50,7 +51,8 @@ class SceneHyper:
         quenching: Quenched discs' youngest beta loses U(these) in the softmax.
         burst_chance: Of a disc; a third of it of a bulge. Share 10^U(-3, -1), 0.02-2 Gyr ago.
         metallicity: log10 Z / 0.019 = N(first + second tanh((m + 0.5) / third), 0.18), for both.
-        metallicity_step: Bulges have so much more than that, discs as much less; each N(0, 0.1) more.
+        metallicity_step: Bulges have so much more than that, discs so much less; and each a
+            scatter of 0.1 of its own.
         disc_depth: log10 face-on optical depth = N(first + 0.15 m, second).
         quenched_depth: Added to it where the disc is quenched.
         bulge_depth: log10 of a bulge's own optical depth = N(first, second).
@@ -98,7 +100,7 @@ class Scenes(NamedTuple):
         disc_flux: Total flux, nanomaggies, [n, band].
         bulge_flux: Total flux, nanomaggies, [n, band].
         flux: Measured flux of both, [n, band].
-        sigma: Its error, [n, band].
+        error: Its error as quoted, without the survey's floor, [n, band].
     """
 
     disc: dict[str, Array]
@@ -107,7 +109,7 @@ class Scenes(NamedTuple):
     disc_flux: Array
     bulge_flux: Array
     flux: Array
-    sigma: Array
+    error: Array
 
 
 class SceneModel(eqx.Module):
@@ -115,7 +117,8 @@ class SceneModel(eqx.Module):
 
     Attributes:
         tables: The forward model, in the survey's bands.
-        noise: Errors of the photometry.
+        noise: Quoted errors of the photometry.
+        floor: Systematic error of each band as a share of the flux, added in quadrature.
         hyper: Hyper-distributions.
         redshift_range: Redshifts are uniform in z^3 in it.
         mag_range: Galaxies are kept whose measured magnitude is in it,
@@ -124,6 +127,7 @@ class SceneModel(eqx.Module):
 
     tables: BandTables
     noise: AbstractNoise
+    floor: tuple[float, ...] = eqx.field(static=True)
     hyper: SceneHyper = eqx.field(static=True, default=SceneHyper())
     redshift_range: tuple[float, float] = eqx.field(static=True, default=(0.02, 0.15))
     mag_range: tuple[float, float] = eqx.field(static=True, default=(16.0, 17.78))
@@ -169,9 +173,11 @@ def candidates(model: SceneModel, number: int, *, key: Array) -> Scenes:
     behind = jnp.minimum(bulge["tau_ism"] + model.hyper.bulge_share * depth, _MAX_DEPTH)
     disc, bulge = disc | {"tau_ism": depth}, bulge | {"tau_ism": behind}
     disc_flux, bulge_flux = photometry(model.tables, disc), photometry(model.tables, bulge)
-    sigma = model.noise.sample_sigma(disc_flux + bulge_flux, key=key_sigma)
-    flux = disc_flux + bulge_flux + sigma * jax.random.normal(key_noise, sigma.shape)
-    return Scenes(disc, bulge, looks, disc_flux, bulge_flux, flux, sigma)
+    total = disc_flux + bulge_flux
+    error = model.noise.sample_sigma(total, key=key_sigma)
+    sigma = jnp.hypot(error, total * jnp.asarray(model.floor, dtype=float))
+    flux = total + sigma * jax.random.normal(key_noise, sigma.shape)
+    return Scenes(disc, bulge, looks, disc_flux, bulge_flux, flux, error)
 
 
 def _stars(model: SceneModel, number: int, key: Array) -> tuple[dict, dict, Array]:
