@@ -15,6 +15,7 @@ from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
 from tinsley.cli.prior import prior
 from tinsley.cli.simulate import simulate
+from tinsley.cli.simulate_images import simulate_images
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ app.command()(photometry)
 app.command()(population)
 app.command()(prior)
 app.command()(simulate)
+app.command()(simulate_images)
 app.add_typer(train.app, name="train")
 
 

@@ -121,10 +121,31 @@ def map_chunks(function: Callable[[Theta], Array], theta: Theta, size: int) -> A
     return out.reshape(-1, *out.shape[2:])[:number]
 
 
+@eqx.filter_jit
+def rest_flux(tables: BandTables, theta: Theta) -> Float[Array, "batch band"]:
+    """Light in bands at rest with the galaxy, after dust, for a formed mass of 1e10 Msun.
+
+    Args:
+        tables: Whose SSP fluxes are of redshift 0 at every node of the grid.
+        theta: Every parameter and `redshift`, which tells the age, each [batch].
+
+    Returns:
+        In units of one's own: only ratios mean something.
+    """
+    return _after_dust(tables, theta, tables.node_aa[None])
+
+
 def _unit_flux(tables: BandTables, theta: Theta) -> Array:
     """One chunk, [batch, band]."""
     redshift = theta["redshift"][:1] if tables.history.grid.is_fixed else theta["redshift"]
-    wave_rest_aa = tables.node_aa / (1 + redshift)[:, None]
+    per_band = _after_dust(tables, theta, tables.node_aa / (1 + redshift)[:, None])
+    log10_dl_10pc = tables.history.cosmology.log10_dl_mpc(redshift) + 5.0
+    distance = 10.0 ** (MASS_UNIT_LOG10_MSUN + 9.0 - 2.0 * log10_dl_10pc)
+    return jnp.maximum(per_band, _FLOOR) * distance[:, None]
+
+
+def _after_dust(tables: BandTables, theta: Theta, wave_rest_aa: Array) -> Array:
+    """Starlight through both kinds of dust, at 10 pc, [batch, band]."""
     young = jnp.exp(-tables.dust.optical_depth_birth_cloud(wave_rest_aa, theta["tau_bc"]))
     diffuse = jnp.exp(
         -tables.dust.optical_depth_ism(wave_rest_aa, theta["tau_ism"], theta["n_dust"])
@@ -133,10 +154,7 @@ def _unit_flux(tables: BandTables, theta: Theta) -> Array:
         stars = _stars_constant(tables, theta, young)
     else:
         stars = _stars_evolving(tables, tables.bins, theta, young)
-    log10_dl_10pc = tables.history.cosmology.log10_dl_mpc(redshift) + 5.0
-    distance = 10.0 ** (MASS_UNIT_LOG10_MSUN + 9.0 - 2.0 * log10_dl_10pc)
-    per_band = _sum_by_band(diffuse * stars, tables.band_of_node)
-    return jnp.maximum(per_band, _FLOOR) * distance[:, None]
+    return _sum_by_band(diffuse * stars, tables.band_of_node)
 
 
 def _stars_constant(tables: BandTables, theta: Theta, young: Array) -> Array:
