@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tinsley.cli import train
+from tinsley.cli import download, train
 from tinsley.cli.check import check
 from tinsley.cli.console import console
 from tinsley.cli.demo import demo
@@ -30,6 +30,7 @@ app.command()(population)
 app.command()(prior)
 app.command()(simulate)
 app.add_typer(train.app, name="train")
+app.add_typer(download.app, name="download")
 
 
 def run() -> None:
