@@ -10,6 +10,7 @@ from tinsley.cli import download, train
 from tinsley.cli.check import check
 from tinsley.cli.console import console
 from tinsley.cli.demo import demo
+from tinsley.cli.galspec import galspec
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(infer)
 app.command()(check)
 app.command()(demo)
+app.command()(galspec)
 app.command()(photometry)
 app.command()(population)
 app.command()(prior)
