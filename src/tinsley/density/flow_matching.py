@@ -86,7 +86,7 @@ class FlowMatching(eqx.Module):
         noise = self.sigma * jax.random.normal(key_noise, theta.shape)
         # one time in each of n equal intervals: as uniform as independent ones, and less noisy
         number = float(len(theta))
-        time = (jnp.arange(number) + jax.random.uniform(key_time, len(theta))) / number
+        time = (jnp.arange(number) + jax.random.uniform(key_time, (len(theta),))) / number
         ends = (base, jax.lax.stop_gradient(place))
         return jnp.mean(jax.vmap(self._error)(*ends, noise, time, condition)) + jnp.mean(misfit)
 

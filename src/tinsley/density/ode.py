@@ -86,7 +86,7 @@ def solve(field: VectorField, state: Any, times: tuple[float, float], solver: So
         solver: Method and number of steps.
     """
     method = METHODS[solver.method][0]()
-    term = diffrax.ODETerm(lambda time, now, _: field(time, now))
+    term = diffrax.ODETerm(lambda time, now, _: field(jnp.asarray(time), now))
     grid = jnp.linspace(*times, solver.steps + 1)
     inner = method.init(term, grid[0], grid[1], state, None)
 

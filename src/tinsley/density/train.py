@@ -122,7 +122,8 @@ class UntilNoGainAdamW:
     Attributes:
         batch: Galaxies a step.
         rate: Learning rate.
-        decay: Share of a weight, times the rate, that each step takes from it.
+        decay: Share of a weight, times the rate, that each step takes from it. Vectors are spared:
+            biases, and what standardises the data.
         galaxies: Size of the training set, without what is kept back for validation.
         patience: Epochs without gain after which to stop.
         average: As `Schedule`'s; 0 for none.
@@ -153,7 +154,11 @@ class UntilNoGainAdamW:
 
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that this schedule describes."""
-        return optax.adamw(self.rate, weight_decay=self.decay)
+        return optax.adamw(self.rate, weight_decay=self.decay, mask=_are_matrices)
+
+
+def _are_matrices(weights: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, weights)
 
 
 def _no_gain(history: Sequence[Mapping[str, float]], validations: int) -> bool:

@@ -48,7 +48,8 @@ class PlainVelocity(AbstractVelocity):
 
     def context(self, condition: Float[Array, " c"]) -> Float[Array, " width"]:
         first = self.network.layers[0]
-        return first.weight[:, -condition.shape[0] :] @ condition + first.bias
+        silent = jnp.zeros(first.weight.shape[1] - condition.shape[0])  # point and time: later
+        return first(jnp.concatenate([silent, condition]))
 
     def __call__(
         self, theta: Float[Array, " d"], time: Float[Array, ""], context: Float[Array, " width"]
@@ -118,14 +119,13 @@ def _residual(config: dict[str, Any], n_condition: int, n_dim: int, key: Array) 
     pairs = [(eqx.nn.Linear(width, width, key=k) for k in pair) for pair in keys[4:].reshape(-1, 2)]
     last = eqx.nn.Linear(width, n_dim, key=keys[1])
     silent = eqx.tree_at(lambda a: (a.weight, a.bias), last, replace_fn=jnp.zeros_like)
-    shifts = depth * width
-    inner = {"depth": 1, "activation": jax.nn.silu}
+    silu, shifts = jax.nn.silu, depth * width
     return ResidualVelocity(
         first=eqx.nn.Linear(n_dim, width, key=keys[0]),
         blocks=tuple((one, other) for one, other in pairs),
         last=silent,
-        time=eqx.nn.MLP(2 * frequencies + 1, shifts, width, key=keys[2], **inner),
-        condition=eqx.nn.MLP(n_condition, shifts, 2 * width, key=keys[3], **inner | {"depth": 2}),
+        time=eqx.nn.MLP(2 * frequencies + 1, shifts, width, 1, silu, key=keys[2]),
+        condition=eqx.nn.MLP(n_condition, shifts, 2 * width, 2, silu, key=keys[3]),
         frequencies=frequencies,
     )
 
