@@ -16,6 +16,7 @@ from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
 from tinsley.cli.prior import prior
 from tinsley.cli.simulate import simulate
+from tinsley.cli.train_properties import properties
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ app.command()(photometry)
 app.command()(population)
 app.command()(prior)
 app.command()(simulate)
+train.app.command()(properties)
 app.add_typer(train.app, name="train")
 app.add_typer(download.app, name="download")
 

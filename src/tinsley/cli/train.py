@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce
+from tinsley.cli.training import refuse_missing_folder, train_until_over
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -93,7 +94,7 @@ def posterior(
     asked = None if prior is None else load_prior(prior)
     known = None if start is None else load_posterior(start)
     chosen = _choose(known or config, density, steps, batch, galaxies)
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     survey_ = load_survey(survey or (known.spec.survey if known else "sdss"))
     bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
     chosen = chosen if asked is None else _under_prior(chosen, asked, known, bases)
@@ -263,7 +264,7 @@ def redshift(
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     loaded = load_posterior(model)
     spec, simulator = loaded.spec, loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
@@ -308,7 +309,7 @@ def support(
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     loaded = load_posterior(model)
     spec, simulator = loaded.spec, loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_SUPPORT)
@@ -330,14 +331,6 @@ def support(
     announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
 
 
-def _refuse_missing_folder(out: Path) -> None:
-    """Before the training, not after it."""
-    from tinsley.errors import InputError
-
-    if not out.parent.is_dir():
-        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
-
-
 def _train(
     begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any, hours: float | None = None
 ) -> list[dict]:
@@ -349,7 +342,6 @@ def _train(
     import jax
     import jax.numpy as jnp
 
-    from tinsley.cli.training import train_until_over
     from tinsley.infer.pairs import training_loss
 
     source, (x, told) = _source(taught, schedule, keys[1])

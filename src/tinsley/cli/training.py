@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from tinsley.cli.console import progress
@@ -58,3 +59,11 @@ def train_until_over(
 
 def _spent(hours: float | None, started: float) -> bool:
     return hours is not None and time.monotonic() - started > 3600 * hours
+
+
+def refuse_missing_folder(out: Path) -> None:
+    """Before the training, not after it."""
+    from tinsley.errors import InputError
+
+    if not out.parent.is_dir():
+        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
