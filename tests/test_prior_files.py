@@ -16,6 +16,7 @@ from test_run import DRAWS, N, assert_same, columns, draws, galaxies
 from test_train import assert_same_bits, killed_at, train, without_seconds
 from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.cli import train as cli_train
+from tinsley.cli import training
 from tinsley.errors import InputError
 from tinsley.infer.marginals import SSFR_1GYR
 from tinsley.io.catalogs import open_catalog
@@ -253,7 +254,7 @@ def test_the_prior_command(tinsley, ready, file, tmp_path):  # noqa: F811
 
 @pytest.fixture
 def short(monkeypatch, own_cache):
-    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(training, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from conftest import SMALL_FLOW
 from tinsley.cli import train as cli_train
+from tinsley.cli import training
 from tinsley.cli.main import run
 from tinsley.density import flows, mixture
 from tinsley.density.flows import make_flow, standardised
@@ -159,7 +160,7 @@ def small_training(monkeypatch, own_cache):
     monkeypatch.setattr(
         flows, "make_flow", lambda config, *shape, key: first(config["embedding_size"], *shape)
     )
-    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(training, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
     monkeypatch.setitem(flows.FLOWS, "maf", config)
     for name, changes in (
@@ -286,7 +287,7 @@ def test_a_flow_without_embedding_sees_standard_features(key):
 
 
 def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(training, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
     out = tmp_path / "taught.tinsley"
     options = ["--steps", 16, "--batch", 16, "--run", tmp_path / "run", "--out", out]
@@ -304,7 +305,7 @@ def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monk
 def small_support(monkeypatch, own_cache):
     """The real command, with a small network and few galaxies behind the limits."""
     monkeypatch.setattr(mixture, "BAND", {"components": 2, "width": 8, "depth": 1})
-    monkeypatch.setattr(cli_train, "BLOCK", 4)
+    monkeypatch.setattr(training, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
     monkeypatch.setattr(cli_train, "N_LIMITS", 4)
 

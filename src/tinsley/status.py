@@ -13,6 +13,11 @@ class Status(StrEnum):
     one, less than 1/1000 inside."""
     TOO_FEW_BANDS = "too_few_bands"
     """No band with a measurement."""
+    NO_IMAGE = "no_image"
+    """No image of the galaxy's name, where the model needs one."""
+    BAD_IMAGE = "bad_image"
+    """An image that can not be read, is of another form than the model's, or is black, constant,
+    saturated, or not finite somewhere."""
     FAILED = "failed"
     """No finite posterior weight: the data rule out all that was proposed, or a sampler gave up."""
     UNUSUAL_ERROR = "unusual_error"

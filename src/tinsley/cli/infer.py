@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tinsley.cli.console import announce, console, progress
+from tinsley.cli.infer_properties import infer_properties, is_of_properties, refuse_options
 from tinsley.errors import InputError
 from tinsley.status import Likelihood, Redshift, Refine
 
@@ -67,9 +68,16 @@ def infer(
             "such as volume_mass_function. Draws are weighted with it."
         ),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Images, for a model that takes them: a folder, or an HDF5 file."),
+    ] = None,
     chunk_size: Annotated[int, typer.Option(min=1, help="Rows kept in memory at a time.")] = 1024,
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
+
+    With a --model of `tinsley train properties`: infer what that was taught, from photometry, from
+    --images, or from both. A row without a usable image has the status no_image or bad_image.
 
     Writes galaxies.parquet (one row per input row: status, method, n_draws, ess, khat,
     log_evidence, the best fit, and the mean, std and quantiles of every property), draws/*.parquet
@@ -87,6 +95,15 @@ def infer(
     from tinsley.io.priors import impose, load_prior
     from tinsley.io.surveys import load_survey
 
+    if model is not None and is_of_properties(model):
+        odd = {"--prior": prior, "--dof": dof, "--likelihood": likelihood != Likelihood.GAUSSIAN}
+        odd |= {"--redshift": redshift != Redshift.GIVEN, "--refine": refine == Refine.ALL}
+        refuse_options([word for word, value in odd.items() if value])
+        how = {"draws": draws, "keep_draws": keep_draws, "seed": seed, "chunk": chunk_size}
+        infer_properties(catalog, survey, layout, Path(model), images, out, how)
+        return
+    if images is not None:
+        raise InputError("--images is for models of `tinsley train properties`; give --model.")
     if dof is not None and likelihood != Likelihood.STUDENT_T:
         raise InputError(
             f"--dof {dof:g} is for --likelihood student-t; the likelihood is {likelihood}. "

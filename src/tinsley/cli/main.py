@@ -6,16 +6,18 @@ import sys
 
 import typer
 
-from tinsley.cli import train
+from tinsley.cli import download, train
 from tinsley.cli.check import check
 from tinsley.cli.console import console
 from tinsley.cli.demo import demo
+from tinsley.cli.galspec import galspec
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
 from tinsley.cli.prior import prior
 from tinsley.cli.simulate import simulate
 from tinsley.cli.simulate_images import simulate_images
+from tinsley.cli.train_properties import properties
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,12 +28,15 @@ app = typer.Typer(
 app.command()(infer)
 app.command()(check)
 app.command()(demo)
+app.command()(galspec)
 app.command()(photometry)
 app.command()(population)
 app.command()(prior)
 app.command()(simulate)
 app.command()(simulate_images)
+train.app.command()(properties)
 app.add_typer(train.app, name="train")
+app.add_typer(download.app, name="download")
 
 
 def run() -> None:

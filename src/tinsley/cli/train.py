@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tinsley.cli.console import announce, progress
+from tinsley.cli.console import announce
+from tinsley.cli.training import refuse_missing_folder, train_until_over
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -17,7 +17,6 @@ SNR_KEYS = ("snr_min", "snr_max")
 SNR_MARGIN = (0.7, 1.1)
 """The training S/N goes a little beyond the survey's, so that its ends are not edges."""
 N_VALIDATION = 8192
-BLOCK = 250
 RATE_REDSHIFT = 1e-3
 STEPS_FROM, RATE_FROM = 5_000, 1e-3
 """Of a network that knows something already."""
@@ -95,7 +94,7 @@ def posterior(
     asked = None if prior is None else load_prior(prior)
     known = None if start is None else load_posterior(start)
     chosen = _choose(known or config, density, steps, batch, galaxies)
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     survey_ = load_survey(survey or (known.spec.survey if known else "sdss"))
     bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
     chosen = chosen if asked is None else _under_prior(chosen, asked, known, bases)
@@ -265,7 +264,7 @@ def redshift(
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     loaded = load_posterior(model)
     spec, simulator = loaded.spec, loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
@@ -310,7 +309,7 @@ def support(
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
-    _refuse_missing_folder(out)
+    refuse_missing_folder(out)
     loaded = load_posterior(model)
     spec, simulator = loaded.spec, loaded.simulator()
     schedule = Schedule(steps=steps, batch=batch, rate=RATE_SUPPORT)
@@ -332,14 +331,6 @@ def support(
     announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
 
 
-def _refuse_missing_folder(out: Path) -> None:
-    """Before the training, not after it."""
-    from tinsley.errors import InputError
-
-    if not out.parent.is_dir():
-        raise InputError(f"{out} can not be written: its folder does not exist; make it first.")
-
-
 def _train(
     begun: Any, taught: Any, schedule: Any, folder: Any, keys: Any, hours: float | None = None
 ) -> list[dict]:
@@ -351,8 +342,6 @@ def _train(
     import jax
     import jax.numpy as jnp
 
-    from tinsley.density.train import train_block
-    from tinsley.errors import InputError
     from tinsley.infer.pairs import training_loss
 
     source, (x, told) = _source(taught, schedule, keys[1])
@@ -362,40 +351,8 @@ def _train(
         each = jax.lax.map(lambda pair: density.log_prob(*pair), (x, told), batch_size=1024)
         return -jnp.mean(each)
 
-    state, history = begun
-    before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
-    started, worked, loss = time.monotonic(), time.process_time(), 0.0
-    count = "{task.completed:,} steps  loss {task.fields[loss]}"
-    with progress("{task.description}", count) as bar:
-        task = bar.add_task("training", total=schedule.steps, completed=int(state.step), loss="")
-        while not schedule.is_over(history) and not _spent(hours, started):
-            done = int(state.step)
-            left = schedule.validate_every - done % schedule.validate_every
-            n = min(BLOCK, left, (schedule.steps or done + left) - done)
-            fixed = (source, training_loss, schedule, n)
-            state, losses = train_block(fixed, state, keys[0])
-            loss = float(jnp.mean(losses))
-            bar.update(task, completed=done + n, loss=f"{loss:.3f}")
-            if n == left or done + n == schedule.steps:
-                history.append(
-                    {
-                        "step": done + n,
-                        "seconds": round(before["seconds"] + time.monotonic() - started, 1),
-                        "cpu_seconds": round(
-                            before.get("cpu_seconds", 0.0) + time.process_time() - worked, 1
-                        ),
-                        "train_loss": loss,
-                        "validation_loss": float(validation_loss(state.average)),
-                    }
-                )
-                folder.save(state, history)
-    if not history:
-        raise InputError("stopped before the first validation; give it more --hours.")
-    return history
-
-
-def _spent(hours: float | None, started: float) -> bool:
-    return hours is not None and time.monotonic() - started > 3600 * hours
+    lesson = (source, training_loss, validation_loss)
+    return train_until_over(begun, lesson, schedule, folder, keys[0], hours)
 
 
 def _source(taught: Any, schedule: Any, key: Any) -> tuple[Any, Any]:

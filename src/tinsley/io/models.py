@@ -1,22 +1,15 @@
-"""Trained posteriors on disk: one JSON line that says what it is, then the weights.
-
-No pickle: the weights are `equinox.tree_serialise_leaves` of the flow that the header describes.
-"""
+"""Trained posteriors on disk; what their files are like is `tinsley.io.model_files`' matter."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 
-import tinsley
 from tinsley.density.flows import ConditionalFlow, make_flow
 from tinsley.density.histogram import ConditionalHistogram, make_histogram
 from tinsley.density.mixture import ConditionalMixture, make_mixture
@@ -34,7 +27,7 @@ from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
 from tinsley.io.histories import load_sfh_bases
-from tinsley.io.results import new_file
+from tinsley.io.model_files import POSTERIOR, read_model_file, refuse_kind, write_model_file
 from tinsley.observe.noise import BroadNoise, SigmaGivenFlux, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
@@ -43,7 +36,6 @@ from tinsley.sps.derived import DerivedTables, make_derived_tables
 from tinsley.sps.galaxy import GalaxyModel, redshift_grid
 from tinsley.sps.metallicity import NmfMetallicity
 
-FORMAT = 1
 MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
 ALIASES = {"sdss": "sdss-v1"}
 """A survey's own name stands for its newest model."""
@@ -165,45 +157,18 @@ def load_posterior(name: str | Path) -> LoadedPosterior:
 
 def read_model(path: Path) -> tuple[PosteriorSpec, Networks, str]:
     """Header, networks and checksum of a model file; see `load_posterior` for what it refuses."""
-    content = path.read_bytes()
-    line, _, weights = content.partition(b"\n")
-    header = _header(line, path)
-    if hashlib.sha256(weights).hexdigest() != header["weights_sha256"] or (
-        _digest(header["spec"]) != header["spec_sha256"]
-    ):
-        raise InputError(f"model {path} is damaged or was changed: its checksums do not match.")
+    file = read_model_file(path)
+    refuse_kind(file, POSTERIOR)
     try:
-        spec = spec_from_dict(header["spec"])
+        spec = spec_from_dict(file.spec)
     except (TypeError, ValueError) as problem:
         raise InputError(f"model {path}: {problem}") from problem
-    return spec, _fill(spec, weights, path), hashlib.sha256(content).hexdigest()
-
-
-def _fill(spec: PosteriorSpec, weights: bytes, path: Path) -> Networks:
-    """The networks with their weights; libraries of another version may build them otherwise."""
-    try:
-        return eqx.tree_deserialise_leaves(io.BytesIO(weights), empty_networks(spec))
-    except (RuntimeError, ValueError, TypeError, KeyError, EOFError) as problem:
-        raise InputError(
-            f"model {path}: its weights do not fit the network that it describes, as this version "
-            "of tinsley and flowjax builds it; train it anew or install those that made it."
-        ) from problem
+    return spec, file.fill(empty_networks(spec)), file.sha256
 
 
 def save_model(path: Path, spec: PosteriorSpec, networks: Networks) -> None:
     """Write a model file; it appears whole or not at all."""
-    buffer = io.BytesIO()
-    eqx.tree_serialise_leaves(buffer, networks)
-    plain = json.loads(json.dumps(spec.to_dict()))
-    header = {
-        "tinsley_model": FORMAT,
-        "version": tinsley.__version__,
-        "spec": plain,
-        "spec_sha256": _digest(plain),
-        "weights_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-    }
-    with new_file(path) as file:
-        file.write(json.dumps(header).encode() + b"\n" + buffer.getvalue())
+    write_model_file(path, POSTERIOR, spec.to_dict(), networks)
 
 
 def empty_networks(spec: PosteriorSpec) -> Networks:
@@ -283,24 +248,3 @@ def _check_physics(spec: PosteriorSpec) -> None:
             f"model {spec.name} was trained on other stellar populations or bases than this "
             "version of tinsley holds; train it anew or install the version that made it."
         )
-
-
-def _header(line: bytes, path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(line)
-        found = header["tinsley_model"]
-        complete = {"spec", "spec_sha256", "weights_sha256"} <= set(header)
-    except (ValueError, TypeError, KeyError) as problem:
-        raise InputError(f"{path} is not a tinsley model file.") from problem
-    if found == FORMAT and not complete:
-        raise InputError(f"model {path} is damaged or was changed: its header is not whole.")
-    if found != FORMAT:
-        raise InputError(
-            f"model {path} has format {found}, made by tinsley {header.get('version', 'unknown')}; "
-            f"this version reads format {FORMAT}. Install the version that made it, or train anew."
-        )
-    return header
-
-
-def _digest(plain: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -17,8 +17,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from tinsley.errors import InputError
 
-Kind = Literal["real", "flags", "name"]
-"""What a column is read as: float64 with NaN for null; int64; int64 or str."""
+Kind = Literal["real", "flags", "name", "label"]
+"""What a column is read as: float64 with NaN for null; int64; int64 or str; str, "" for null."""
 
 Columns = dict[str, np.ndarray]
 
@@ -133,7 +133,8 @@ class CsvTable:
         self.columns = tuple(names)
 
     def pieces(self, kinds: Mapping[str, Kind], size: int, start: int) -> Iterator[Columns]:
-        arrow = {"real": pa.float64(), "flags": pa.int64(), "name": pa.string()}
+        text = pa.string()
+        arrow = {"real": pa.float64(), "flags": pa.int64(), "name": text, "label": text}
         read = pa.csv.ReadOptions(column_names=list(self.columns), skip_rows=1, block_size=1 << 22)
         convert = pa.csv.ConvertOptions(
             include_columns=list(kinds),
@@ -214,6 +215,8 @@ def _from_arrow(array: pa.Array, kind: Kind, name: str, label: str) -> np.ndarra
         raise InputError(f"{label}: column {name!r} is empty in some rows; every row needs a name.")
     if kind == "real" and pa.types.is_null(flat.type):
         flat = flat.cast(pa.float64())
+    if kind == "label" and not pa.types.is_floating(flat.type):
+        flat = flat.cast(pa.string()).fill_null("")
     values = flat.fill_null(0) if kind == "flags" else flat
     values = _as_kind(values.to_numpy(zero_copy_only=False), kind, name, label)
     return values if width is None else values.reshape(len(array), width)
@@ -227,10 +230,10 @@ def _as_kind(values: Any, kind: Kind, name: str, label: str) -> np.ndarray:
         if kind == "real":
             vectors = np.asarray(values).dtype.kind == "O"  # as a data frame has them
             return np.array(list(values) if vectors else values, dtype=np.float64)
-        return _whole(np.asarray(values)) if kind == "flags" else _names(np.asarray(values))
+        read = {"flags": _whole, "name": _names, "label": _labels}[kind]
+        return read(np.asarray(values))
     except (TypeError, ValueError) as error:
-        expected = "numbers" if kind == "real" else "whole numbers"
-        expected = expected if kind != "name" else "whole numbers or text"
+        expected = {"real": "numbers", "flags": "whole numbers"}.get(kind, "whole numbers or text")
         raise InputError(
             f"{label}: column {name!r} should hold {expected}: {_one_line(error)}."
         ) from error
@@ -242,6 +245,15 @@ def _whole(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f" and not np.array_equal(whole, values):
         raise ValueError("some values have a fraction or are not finite")
     return whole
+
+
+def _labels(values: np.ndarray) -> np.ndarray:
+    """Words, of which some may be empty; numbers as they are written."""
+    if values.dtype.kind == "f":
+        raise ValueError("real numbers have lost the last digits of long names")
+    words = values.tolist()
+    words = (v.decode() if isinstance(v, bytes) else "" if v is None else str(v) for v in words)
+    return np.array([word.strip() for word in words], dtype=np.str_)
 
 
 def _names(values: np.ndarray) -> np.ndarray:

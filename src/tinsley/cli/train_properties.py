@@ -1,0 +1,191 @@
+"""`tinsley train properties`: learn the columns of a table from photometry, images, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tinsley.cli.console import announce, console, progress
+from tinsley.cli.training import refuse_missing_folder, train_until_over
+from tinsley.errors import InputError
+
+LEAST = 20
+"""Galaxies to train on at least, and a tenth of them for each of validation and test."""
+TEST_GALAXIES, TEST_DRAWS = 1000, 200
+"""Of the test set, at most; and draws of each: coverage to 0.015."""
+
+
+def properties(
+    table: Annotated[Path, typer.Argument(help="FITS, Parquet or CSV table of galaxies.")],
+    columns: Annotated[str, typer.Option(help="Properties to learn: its columns, with commas.")],
+    photometry: Annotated[
+        str | None,
+        typer.Option(help="Use the table's photometry, of this survey (name or TOML file)."),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of the photometry [by its columns].")
+    ] = None,
+    redshift: Annotated[
+        bool, typer.Option("--redshift/--no-redshift", help="Use redshifts with the photometry.")
+    ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Use images: a folder of <object_id>.jpg|png|npy|fits, or HDF5."),
+    ] = None,
+    pixels: Annotated[
+        int | None, typer.Option(min=16, max=256, help="Average images to so many pixels.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("properties.tinsley"),
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path(
+        "runs/properties"
+    ),
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "my-properties",
+    config: Annotated[
+        str, typer.Option(help="tinsley, or yunus2025: the paper's network, solver and rule.")
+    ] = "tinsley",
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [20000].")] = None,
+    batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [256].")] = None,
+    max_shift: Annotated[
+        int, typer.Option(min=0, max=64, help="Shift training images by up to so many pixels.")
+    ] = 2,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Stop after so long; start again to go on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
+) -> None:
+    """Train a posterior of any properties of galaxies: those that columns of TABLE list.
+
+    Eight in ten galaxies, by a hash of their names, are learnt from; one in ten decides which
+    weights are kept; one in ten judges the result: errors and coverage are shown, and are in the
+    model's header. Rows without a property, photometry or image are left out and counted. Kill it
+    and start it again with the same options: it goes on from the last checkpoint. Then `tinsley
+    infer TABLE --model MODEL` (with --images) gives every row a posterior.
+    """
+    import jax
+
+    from tinsley.density.train import start_training
+    from tinsley.infer.properties import held_out_loss, make_property_network, property_loss
+    from tinsley.io.checkpoints import TrainingFolder
+    from tinsley.io.property_models import save_properties
+
+    refuse_missing_folder(out)
+    asked = tuple(dict.fromkeys(word.strip() for word in columns.split(",") if word.strip()))
+    if not asked:
+        raise InputError("--columns names no property; give columns of the table, with commas.")
+    if photometry is None and (images is None or redshift or layout):
+        raise InputError("give --photometry, --images, or both; --redshift goes with photometry.")
+    taught = _read(table, asked, (photometry, layout, redshift), (images, pixels))
+    chosen = _choose(config, steps, batch, len(taught.rows["training"]))
+    key_network, key_run, key_check, key_test = jax.random.split(jax.random.key(seed), 4)
+    spec = dataclasses.replace(
+        taught.spec, name=name, matching=chosen.matching,
+        encoder=chosen.encoder if images else {},
+    )  # fmt: skip
+    sizes = (taught.told.shape[1], spec.image.get("channels", 0), len(asked))
+    network = make_property_network(chosen.matching, chosen.encoder, sizes, key=key_network)
+    schedule = dataclasses.asdict(chosen.schedule)
+    setup = {"table_sha256": taught.checksum, "images": str(images), "spec": spec.to_dict()}
+    setup |= {"config": config, "schedule": schedule, "max_shift": max_shift, "seed": seed}
+    folder = TrainingFolder(run, setup)
+    source = taught.stored("training", chosen.schedule.batch, max_shift)
+    held_out = taught.stored("validation", 1, 0)
+    lesson = (source, property_loss, lambda model: held_out_loss(model, held_out, key_check))
+    begun = folder.resume(start_training(network, chosen.schedule))
+    history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, hours)
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    kept = folder.best(network)
+    training = schedule | {"best": best, "last": history[-1], "galaxies": taught.counts}
+    training |= {"config": config, "max_shift": max_shift, "seed": seed}
+    test = _judge(spec, kept, taught, key_test)
+    save_properties(out, dataclasses.replace(spec, training=training, test=test), kept)
+    _show(test)
+    announce(out, f"validation loss {best['validation_loss']:.4f}")
+
+
+def _choose(config: str, steps: int | None, batch: int | None, galaxies: int) -> Any:
+    """The configuration that the options describe."""
+    from tinsley.density.train import UntilNoGainAdamW
+    from tinsley.infer.property_spec import PROPERTY_CONFIGS
+
+    if config not in PROPERTY_CONFIGS:
+        known = ", ".join(PROPERTY_CONFIGS)
+        raise InputError(f"no config {config!r}; expected one of {known}.")
+    chosen = PROPERTY_CONFIGS[config]
+    fixed = isinstance(chosen.schedule, UntilNoGainAdamW)
+    if steps is not None and fixed:
+        raise InputError(f"--steps is not for {config}: its stopping rule decides.")
+    changes: dict[str, Any] = {"galaxies": galaxies} if fixed else {}
+    changes |= {} if steps is None else {"steps": steps}
+    changes |= {} if batch is None else {"batch": batch}
+    return chosen._replace(schedule=dataclasses.replace(chosen.schedule, **changes))
+
+
+def _read(table: Path, asked: tuple[str, ...], light: tuple, pictures: tuple) -> Any:
+    """All that is learnt from, in memory."""
+    from tinsley.catalog.lesson import read_lesson
+    from tinsley.io.surveys import load_survey
+
+    survey, layout, redshift = light
+    survey_ = None if survey is None else load_survey(survey)
+    with progress("reading", "{task.completed:,}/{task.total:,} images") as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def on_images(done: int, total: int) -> None:
+            bar.update(task, visible=True, total=total, advance=done)
+
+        taught = read_lesson(table, asked, (survey_, layout, redshift), pictures, on_images)
+    said = ", ".join(f"{count:,} {word}" for word, count in taught.counts.items() if count)
+    console.print(f"{said}", highlight=False)
+    if taught.problem:
+        console.print(f"the first bad image: {taught.problem}", highlight=False, markup=False)
+    lacking = [word for word, rows in taught.rows.items() if len(rows) < max(1, LEAST // 10)]
+    if lacking or len(taught.rows["training"]) < LEAST:
+        raise InputError(
+            f"{table} leaves too few galaxies ({said}); expected at least {LEAST} to train on, "
+            "and some to validate and test with."
+        )
+    return taught
+
+
+def _judge(spec: Any, network: Any, taught: Any, key: Any) -> dict[str, Any]:
+    """How right the posterior is about the test galaxies."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from tinsley.infer.properties import Galaxies, draw_properties, judge_properties
+    from tinsley.io.property_models import property_posterior
+    from tinsley.rng import split_id
+
+    posterior = property_posterior(spec, network)
+    rows = taught.rows["test"][:TEST_GALAXIES]
+    parts, size = [], 50
+    with progress("testing", "{task.completed:,}/{task.total:,}") as bar:
+        task = bar.add_task("", total=len(rows))
+        for low in range(0, len(rows), size):
+            some = rows[np.minimum(np.arange(low, low + size), len(rows) - 1)]
+            images = None if taught.images is None else jnp.asarray(taught.images[some])
+            galaxies = Galaxies(jnp.asarray(taught.told[some]), images)
+            words = jnp.asarray(split_id(taught.object_id[some]))
+            drawn = draw_properties(posterior, galaxies, words, key, TEST_DRAWS)
+            parts.append(np.asarray(drawn))
+            bar.advance(task, size)
+    draws = np.concatenate(parts)[: len(rows)]
+    judged = judge_properties(spec.properties, taught.properties[rows], draws)
+    return {"galaxies": len(rows), "draws": TEST_DRAWS, "properties": judged}
+
+
+def _show(test: dict[str, Any]) -> None:
+    """The test's results as a table."""
+    from rich.table import Table
+
+    judged = test["properties"]
+    shown = Table(title=f"{test['galaxies']:,} test galaxies")
+    shown.add_column("property")
+    for what in next(iter(judged.values())):
+        shown.add_column(what, justify="right")
+    for name, values in judged.items():
+        shown.add_row(name, *(f"{value:.3f}" for value in values.values()))
+    console.print(shown)
