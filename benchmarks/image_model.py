@@ -43,7 +43,7 @@ from tinsley.rng import split_id
 from tinsley.sps.galaxy import redshift_grid
 
 BANDS = "gri"
-SIZES = {"small": (0.2, 1.0), "usual": (1.0, 4.0), "large": (4.0, 10.0)}
+SIZES = {"small": (0.2, 1.0), "usual": (1.0, 4.0), "large": (4.0, 8.0)}
 """Half-light radii of discs, arcsec; bulges' are 0.1 to 1 times as large."""
 
 
@@ -70,7 +70,7 @@ def galsim_stamp(shapes: Shapes, row: int, n_pixels: int) -> np.ndarray:
     """One galaxy in the first band."""
     s = Shapes(*(np.asarray(v[row], float) for v in shapes))
     params = galsim.GSParams(
-        folding_threshold=5e-4, maxk_threshold=1e-4, kvalue_accuracy=1e-6, maximum_fft_size=16384
+        folding_threshold=1e-3, maxk_threshold=1e-4, kvalue_accuracy=1e-6, maximum_fft_size=16384
     )
 
     def component(flux: np.ndarray, index: float, radius: float, ratio: float) -> Any:
