@@ -96,7 +96,7 @@ def sersic_brightness(
 
     Source:
         Graham & Driver (2005), eq. 1-4; b as the series of Ciotti & Bertin (1999), eq. 18, within
-        2e-6 of `sersic_b` from n = 1 on (tests/test_profiles.py).
+        1e-4 of `sersic_b` from n = 1 on (tests/test_profiles.py).
     """
     n = sersic_index
     b = 2 * n - 1 / 3 + (4 / 405 + (46 / 25515 + 131 / 1148175 / n) / n) / n

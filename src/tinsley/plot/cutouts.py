@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from tinsley.plot.style import new_figure
 
 ROWS, COLUMNS = 5, 8
-_STRETCH, _SOFTENING = 1.0, 8.0
-_WEIGHTS = (1.0, 0.75, 0.55)
+_SOFTENING, _SATURATED = 8.0, 200.0
+_WEIGHTS = (1.0, 1.35, 2.3)
 """Of i, r and g, so that a galaxy of middling colour is white."""
 
 
@@ -28,7 +28,7 @@ def colour_image(images: np.ndarray, noise_nmgy: float) -> np.ndarray:
     bands = np.stack([w * images[b] for w, b in zip(_WEIGHTS, (2, 1, 0), strict=True)], axis=-1)
     bands = bands / noise_nmgy
     mean = np.maximum(bands.mean(axis=-1, keepdims=True), 1e-3)
-    stretched = np.arcsinh(_STRETCH * mean / _SOFTENING) / np.arcsinh(_STRETCH * 300 / _SOFTENING)
+    stretched = np.arcsinh(mean / _SOFTENING) / np.arcsinh(_SATURATED / _SOFTENING)
     colours = np.maximum(bands / mean * stretched, 0.0)
     brightest = np.maximum(colours.max(axis=-1, keepdims=True), 1.0)
     return np.clip(colours / brightest, 0.0, 1.0)
@@ -60,9 +60,8 @@ def cutouts_figure(
         noise_nmgy: Noise of a pixel.
     """
     order = cutout_order(truth)
-    figure, axes = new_figure(
-        *order.shape, 1.35 * order.shape[1] + 0.4, 1.45 * order.shape[0] + 0.5
-    )
+    rows, columns = order.shape
+    figure, axes = new_figure(rows, columns, 1.35 * columns + 0.4, 1.45 * rows + 0.5)
     for ax, row in zip(axes.ravel(), order.ravel(), strict=True):
         ax.imshow(colour_image(images[row], noise_nmgy), origin="lower", interpolation="nearest")
         ax.set(xticks=[], yticks=[])
