@@ -235,9 +235,9 @@ class AsinhScale(eqx.Module):
 def fit_asinh_scale(images: Float[np.ndarray, "n band y x"]) -> AsinhScale:
     """The scale whose softening is the sky's noise in each band, robustly.
 
-    From the differences of neighbouring pixels in the outer eighths, where there is least of a
-    galaxy, and in which a smooth one cancels; median over images. Noise that is correlated
-    between neighbours counts less than it is.
+    From the second differences of pixels along the upper and lower edges: there is least of a
+    galaxy there, and of what there is the smooth part cancels. Median over images. Noise that is
+    correlated between neighbours counts less than it is.
 
     Args:
         images: Finite, in any unit; at least 8 pixels wide.
@@ -250,8 +250,8 @@ def fit_asinh_scale(images: Float[np.ndarray, "n band y x"]) -> AsinhScale:
         raise InputError("images hold pixels that are not finite; set these to 0 first.")
     rows = max(images.shape[2] // 8, 1)
     edge = np.concatenate([images[:, :, :rows], images[:, :, -rows:]], axis=2)
-    steps = np.diff(edge, axis=3).reshape(*images.shape[:2], -1) / np.sqrt(2.0)
-    sigma = np.median(_MAD_TO_STD * np.median(np.abs(steps), axis=2), axis=0)
+    bends = np.diff(edge, n=2, axis=3).reshape(*images.shape[:2], -1) / np.sqrt(6.0)
+    sigma = np.median(_MAD_TO_STD * np.median(np.abs(bends), axis=2), axis=0)
     if not np.all(sigma > 0):
         band = int(np.argmin(sigma))
         raise InputError(

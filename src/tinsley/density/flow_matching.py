@@ -47,16 +47,16 @@ class FlowMatching(eqx.Module):
     """p(theta | condition), with theta standardised: mean 0, standard deviation 1.
 
     A point drawn from the base follows the velocity field from time 0 to 1. The field is learnt by
-    regression on the straight (or other) paths from draws of the base to the training set, and
-    carries exactly the distributions that these paths have at each time. Where noise of constant
+    regression on the straight paths from draws of the base to the training set, and carries exactly
+    the distributions that these paths have at each time. Where noise of constant
     `sigma` blurs the paths, that is from N(0, 1 + sigma^2) to the data convolved with
     N(0, sigma^2): base and log-density here are those.
 
     Attributes:
         velocity: The field.
         frame: Where the field lives, or nothing: in the space of theta itself.
-        path: A name in `PATHS`.
         sigma: Standard deviation of the paths' noise.
+        late: Times of the training have density proportional to time to this power.
         solver: For draws.
         density_solver: For log-densities.
 
@@ -68,8 +68,8 @@ class FlowMatching(eqx.Module):
 
     velocity: AbstractVelocity
     frame: Frame | None
-    path: str = eqx.field(static=True)
     sigma: float = eqx.field(static=True)
+    late: float = eqx.field(static=True)
     solver: Solver = eqx.field(static=True)
     density_solver: Solver = eqx.field(static=True)
 
@@ -86,9 +86,31 @@ class FlowMatching(eqx.Module):
         noise = self.sigma * jax.random.normal(key_noise, theta.shape)
         # one time in each of n equal intervals: as uniform as independent ones, and less noisy
         number = float(len(theta))
-        time = (jnp.arange(number) + jax.random.uniform(key_time, (len(theta),))) / number
+        even = (jnp.arange(number) + jax.random.uniform(key_time, (len(theta),))) / number
+        time = even ** (1.0 / (1.0 + self.late))
         ends = (base, jax.lax.stop_gradient(place))
-        return jnp.mean(jax.vmap(self._error)(*ends, noise, time, condition)) + jnp.mean(misfit)
+        return jnp.mean(jax.vmap(self.path_error)(*ends, noise, time, condition)) + jnp.mean(misfit)
+
+    def path_error(
+        self,
+        base: Float[Array, " d"],
+        place: Float[Array, " d"],
+        noise: Float[Array, " d"],
+        time: Float[Array, ""],
+        condition: Float[Array, " c"],
+    ) -> Float[Array, ""]:
+        """Squared error of the velocity on one path, per dimension.
+
+        Args:
+            base: Where the path begins.
+            place: Where it ends: a point of the data, in the frame.
+            noise: How far it is off.
+            time: How far along it is.
+            condition: Of the place.
+        """
+        point = (1.0 - time) * base + time * place + noise
+        found = self.velocity(point, time, self.velocity.context(condition))
+        return jnp.mean((found - (place - base)) ** 2)
 
     def sample(
         self,
@@ -160,16 +182,6 @@ class FlowMatching(eqx.Module):
         place = factor @ (theta - mean)
         return place, -(jnp.sum(norm.logpdf(place)) + _log_det(factor)) / place.shape[0]
 
-    def _error(
-        self, base: Array, place: Array, noise: Array, time: Array, condition: Array
-    ) -> Array:
-        """Squared error of the velocity on one path, per dimension."""
-        (to_base, to_place), speeds = jax.jvp(PATHS[self.path], (time,), (jnp.ones_like(time),))
-        point = to_base * base + to_place * place + noise
-        target = speeds[0] * base + speeds[1] * place
-        found = self.velocity(point, time, self.velocity.context(condition))
-        return jnp.mean((found - target) ** 2)
-
     def _field_and_trace(self, condition: Array) -> Callable[[Array, Any], Any]:
         context = self.velocity.context(condition)
 
@@ -189,47 +201,28 @@ def _log_det(factor: Array) -> Array:
     return jnp.sum(jnp.log(jnp.diagonal(factor)))
 
 
-def _linear(time: Array) -> tuple[Array, Array]:
-    return 1.0 - time, time
-
-
-def _trigonometric(time: Array) -> tuple[Array, Array]:
-    return jnp.cos(0.5 * jnp.pi * time), jnp.sin(0.5 * jnp.pi * time)
-
-
-PATHS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-    "linear": _linear,
-    "trigonometric": _trigonometric,
-}
-"""Shares of the base and of the data at a time. On the trigonometric path a density that is N(0, 1)
-asks for no velocity at all (Albergo & Vanden-Eijnden 2023)."""
-
-
 def make_flow_matching(
     config: dict[str, Any], n_condition: int, n_dim: int, *, key: Array
 ) -> FlowMatching:
     """Build a conditional density from its plain description.
 
     Args:
-        config: `path` ("linear" or "trigonometric"), `sigma`, `solver` and `density_solver` (method
-            and steps), `frame_width` and `frame_depth` (width 0 for no frame), and the velocity's
-            (see `tinsley.density.velocity.make_velocity`).
+        config: `sigma`, `late`, `solver` and `density_solver` (method and steps), `frame_width` and
+            `frame_depth` (width 0 for no frame), and the velocity's (see
+            `tinsley.density.velocity.make_velocity`).
         n_condition: Length of the condition.
         n_dim: Dimensions of the density.
         key: For the initial weights.
 
     Raises:
-        ValueError: If the path, the velocity or a solver's method is unknown.
+        ValueError: If the velocity or a solver's method is unknown.
     """
-    if config["path"] not in PATHS:
-        known = " or ".join(PATHS)
-        raise ValueError(f"unknown path {config['path']!r}; expected {known}.")
     key_velocity, key_frame = jax.random.split(key)
     return FlowMatching(
         velocity=make_velocity(config, n_condition, n_dim, key=key_velocity),
         frame=_make_frame(config, n_condition, n_dim, key_frame),
-        path=config["path"],
         sigma=config["sigma"],
+        late=config["late"],
         solver=Solver(*config["solver"]),
         density_solver=Solver(*config["density_solver"]),
     )
@@ -248,8 +241,8 @@ YUNUS2025: dict[str, Any] = {
     "width": 256,
     "depth": 3,
     "activation": "relu",
-    "path": "linear",
     "sigma": 0.05,
+    "late": 0.0,
     "frame_width": 0,
     "solver": ["rk4", 100],
     "density_solver": ["rk4", 100],
@@ -262,8 +255,8 @@ TINSLEY: dict[str, Any] = {
     "width": 128,
     "depth": 3,
     "frequencies": 4,
-    "path": "trigonometric",
     "sigma": 0.0,
+    "late": 0.0,
     "frame_width": 128,
     "frame_depth": 2,
     "solver": ["heun", 4],
