@@ -57,6 +57,15 @@ def test_every_kind_of_file_reads_the_same(colours, tmp_path):
     np.testing.assert_array_equal(read.images, expected)
 
 
+def test_a_folder_with_a_set_of_images_is_that_set(colours, tmp_path):
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file["images"] = colours
+        file["object_id"] = np.arange(N)
+    save(colours[0], tmp_path / "cutouts.png")
+    read = load_images(open_images(tmp_path), range(N), BYTES)
+    np.testing.assert_array_equal(read.images, np.moveaxis(colours, -1, 1))
+
+
 def test_jpeg_is_close_and_names_are_any_words(tmp_path):
     y, x = np.mgrid[:SIDE, :SIDE]
     image = np.stack([4 * x, 4 * y, 2 * x + 2 * y], -1).astype(np.uint8)

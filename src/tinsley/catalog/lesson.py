@@ -107,7 +107,8 @@ def read_lesson(
     if pictures[0] is not None:
         read, form = _images(photometry.object_id[kept], pictures, on_images)
         status[kept], problem = read.status, read.problem
-        images, kept = read.images[read.status == ""], kept[read.status == ""]
+        good = read.status == ""
+        images, kept = read.images if good.all() else read.images[good], kept[good]
     if not len(kept):
         raise InputError(f"no row of {path} can be learnt from: {_words(status, sets)}. {problem}")
     photometry, properties, sets_kept = photometry.take(kept), properties[kept], sets[kept]

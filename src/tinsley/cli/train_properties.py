@@ -171,7 +171,7 @@ def _judge(spec: Any, network: Any, taught: Any, key: Any) -> dict[str, Any]:
             words = jnp.asarray(split_id(taught.object_id[some]))
             drawn = draw_properties(posterior, galaxies, words, key, TEST_DRAWS)
             parts.append(np.asarray(drawn))
-            bar.advance(task, size)
+            bar.advance(task, min(size, len(rows) - low))
     draws = np.concatenate(parts)[: len(rows)]
     judged = judge_properties(spec.properties, taught.properties[rows], draws)
     return {"galaxies": len(rows), "draws": TEST_DRAWS, "properties": judged}

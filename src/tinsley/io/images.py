@@ -28,6 +28,8 @@ from tinsley.status import Status
 SUFFIXES = (".jpg", ".jpeg", ".png", ".npy", ".fits", ".fits.gz")
 """Of image files; where a galaxy has several, the first counts."""
 
+SET = "images.h5"
+"""The file of a simulated set, which lies in a folder with its table."""
 MAX_PIXELS = 4096
 """Of a side: larger ones are no cutouts."""
 MAX_AT_HIGHEST = 0.1
@@ -161,12 +163,14 @@ class Hdf5Images(AbstractImages):
 
 
 def open_images(path: str | Path) -> AbstractImages:
-    """Images in a folder, or in an HDF5 file.
+    """Images in a folder, or in an HDF5 file; `images.h5` in a folder stands for all of it.
 
     Raises:
         InputError: There is no such thing, or nothing in it that could be an image.
     """
     path = Path(path)
+    if (path / SET).is_file():
+        return Hdf5Images(path / SET)
     if path.is_dir():
         return FolderImages(path)
     if path.is_file():
