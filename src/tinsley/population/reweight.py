@@ -26,6 +26,7 @@ from tinsley.observe.photometry import BandTables, photometry
 from tinsley.parameters import Theta
 from tinsley.population.density import AbstractPopulation
 from tinsley.population.fit import LEAST_PASSING
+from tinsley.population.forecast import BATCH, in_batches
 from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.summaries import Band
 from tinsley.population.synthetic import Selection, record
@@ -114,7 +115,7 @@ def pass_probability(
     theta: Theta,
     *,
     key: Array,
-    batch: int = 8192,
+    batch: int = BATCH,
 ) -> np.ndarray:
     """Probability of passing a survey's cut, at least 1 %, of draws [n, draw].
 
@@ -125,15 +126,13 @@ def pass_probability(
         key: Random key: errors are drawn.
         batch: Galaxies at a time.
     """
-    shape = np.shape(theta[REDSHIFT])
     flat = {name: np.ravel(value) for name, value in theta.items()}
-    number = len(flat[REDSHIFT])
-    parts = []
-    for i, start in enumerate(range(0, number, batch)):
-        rows = np.minimum(np.arange(start, start + batch), number - 1)
-        some = {name: jnp.asarray(value[rows], dtype=float) for name, value in flat.items()}
-        parts.append(np.asarray(_passing(tables, survey, some, jax.random.fold_in(key, i))))
-    return np.maximum(np.concatenate(parts)[:number].reshape(shape), LEAST_PASSING)
+
+    def one(some: dict[str, Array], number: int) -> Array:
+        return _passing(tables, survey, some, jax.random.fold_in(key, number))
+
+    passing = in_batches(one, flat, batch).reshape(np.shape(theta[REDSHIFT]))
+    return np.maximum(passing, LEAST_PASSING)
 
 
 @eqx.filter_jit
