@@ -17,6 +17,7 @@ from tinsley.catalog import population as ensemble
 from tinsley.cli.main import run
 from tinsley.io.catalogs import load_sample_catalog_path
 from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.populations import load_population
 from tinsley.io.results import write_parquet
 from tinsley.parameters import default_space
 from tinsley.population import config as configs
@@ -84,6 +85,10 @@ def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path
     assert manifest["members"][0]["reference"] != manifest["members"][1]["reference"]
     assert 0 <= manifest["unreached_share"] <= 1
     assert (out / "corner.png").read_bytes().startswith(b"\x89PNG")
+    again = load_population(out)
+    assert again.selection.selects
+    assert len(again.members) == 2
+    np.testing.assert_array_equal(again.columns["redshift"], columns["redshift"])
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainingFolder, "save", killed_at(6, TrainingFolder.save))

@@ -14,6 +14,7 @@ import numpy as np
 from tinsley.density.train import start_training, train_block
 from tinsley.errors import InputError
 from tinsley.io.checkpoints import TrainingFolder
+from tinsley.io.populations import member_folder
 from tinsley.io.results import make_folder
 from tinsley.population.config import PopulationConfig
 from tinsley.population.density import AbstractPopulation, make_population, reseed
@@ -103,9 +104,9 @@ def fit_ensemble(
     for number in range(settings.members):
         for restarts in range(RESTARTS + 1):
             rate = config.rate * SLOWER**restarts
-            name = f"member-{number:02d}" + (f"-restart-{restarts}" if restarts else "")
+            make_folder(out / "members")
             folder = TrainingFolder(
-                make_folder(out / "members") / name, about | {"member": number, "rate": rate}
+                member_folder(out, number, restarts), about | {"member": number, "rate": rate}
             )
             member = _train(
                 setup, config, folder, first, (number, rate, restarts), run_key, on_steps

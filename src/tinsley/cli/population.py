@@ -79,6 +79,7 @@ def population(
     columns = draw_ensemble(fitted, derived_tables, settings)
     manifest = head | {"draws": draws, "command": shlex.join(sys.argv)}
     manifest |= describe_ensemble(fitted, setup, settings)
+    manifest["noise"] = setup.problem.noise.to_dict()
     save_population(out, columns, manifest, seed)
     _save_corner(setup, derived_tables, columns, out)
     worst = max(member["photometry_ratio"] for member in manifest["members"])
@@ -154,6 +155,8 @@ def _setup(
     head = {
         "version": tinsley.__version__,
         "survey": survey.name,
+        "bands": list(survey.bands),
+        "filters": list(survey.filters),
         "layout": table.layout.name,
         "input_sha256": table.checksum,
         "rows": rows,

@@ -54,7 +54,7 @@ class TrainingFolder:
 
     def best(self, like: Any) -> Any:
         """The weights with the lowest validation loss so far."""
-        return eqx.tree_deserialise_leaves(self.folder / _BEST, like)
+        return load_best(self.folder, like)
 
     def save(self, state: TrainState, history: list[dict[str, float]]) -> None:
         """Write the weights when they are the best so far, then the history, then the state.
@@ -71,3 +71,15 @@ class TrainingFolder:
     def _write(self, name: str, tree: Any) -> None:
         with new_file(self.folder / name) as file:
             eqx.tree_serialise_leaves(file, tree)
+
+
+def load_best(folder: Path, like: Any) -> Any:
+    """The best weights of a training, in the structure of `like`.
+
+    Raises:
+        InputError: There are none, or they are of another structure.
+    """
+    try:
+        return eqx.tree_deserialise_leaves(folder / _BEST, like)
+    except (OSError, RuntimeError, ValueError, EOFError) as problem:
+        raise InputError(f"{folder / _BEST} does not hold the weights expected.") from problem

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import tinsley
+from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
 from tinsley.io.catalogs import Catalog
+from tinsley.io.checkpoints import load_best
 from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
+from tinsley.observe.noise import AbstractNoise, noise_from_dict
+from tinsley.parameters import param_space_from_dict
+from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.reference import Reference, fit_reference, uniform_reference
 from tinsley.population.space import PopulationSpace
-from tinsley.population.synthetic import Selection
+from tinsley.population.synthetic import Selection, parse_selection
 from tinsley.sps.galaxy import GalaxyModel
 
 TABLE, MANIFEST = "population.parquet", "manifest.json"
@@ -77,3 +87,67 @@ def save_population(
     words = {"format": "1", "tinsley": tinsley.__version__, "seed": str(seed)}
     write_parquet(out / TABLE, columns, words)
     write_json(out / MANIFEST, manifest)
+
+
+@dataclass(frozen=True)
+class FittedPopulation:
+    """A finished run, read back.
+
+    Attributes:
+        columns: Of `population.parquet`, as the summaries take them.
+        manifest: Of the run.
+        space: Where its members live; the default cosmology's.
+        members: Densities of the galaxies as observed, in the order of the numbers in `member`.
+        noise: p(sigma | true flux) of the catalogue.
+        selection: The cut that it has passed.
+    """
+
+    columns: dict[str, np.ndarray]
+    manifest: dict[str, Any]
+    space: PopulationSpace
+    members: tuple[AbstractPopulation, ...]
+    noise: AbstractNoise
+    selection: Selection
+
+
+def load_population(folder: Path) -> FittedPopulation:
+    """What `tinsley population` has left in a folder.
+
+    Raises:
+        InputError: The folder holds no finished run, or one of a version that did not write down
+            its noise.
+    """
+    folder = Path(folder)
+    try:
+        table = pq.read_table(folder / TABLE)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, pa.ArrowException, json.JSONDecodeError) as problem:
+        raise InputError(
+            f"{folder} holds no finished population ({TABLE} and {MANIFEST}); run "
+            "`tinsley population` with --out of this folder."
+        ) from problem
+    if "noise" not in manifest:
+        raise InputError(f"{folder} is of an older version; run `tinsley population` again.")
+    space = PopulationSpace(
+        param_space_from_dict(manifest["space"]),
+        make_cosmology(),
+        (manifest["redshift_range"][0], manifest["redshift_range"][1]),
+    )
+    like = make_population(manifest["config"]["density"], space.n_dim, key=jax.random.key(0))
+    return FittedPopulation(
+        columns={name: table[name].to_numpy() for name in table.column_names},
+        manifest=manifest,
+        space=space,
+        members=tuple(
+            load_best(member_folder(folder, entry["member"], entry["restarts"]), like)
+            for entry in manifest["members"]
+        ),
+        noise=noise_from_dict(manifest["noise"]),
+        selection=parse_selection(manifest["select"], tuple(manifest["bands"])),
+    )
+
+
+def member_folder(out: Path, number: int, restarts: int) -> Path:
+    """Where the checkpoints of a member are."""
+    again = f"-restart-{restarts}" if restarts else ""
+    return out / "members" / f"member-{number:02d}{again}"

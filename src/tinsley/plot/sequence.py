@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from tinsley.plot.style import BLACK, GREEN, GREY, VERMILION, label, new_figure
+from tinsley.population.relations import renzini_peng_2015
 
 MASS = "log10_mstar_surviving_msun"
 SFR = "log10_sfr_100myr_msun_yr"
@@ -71,7 +72,7 @@ def star_forming_sequence(
         mass[few], sfr[few], bars[1], bars[0], "none", ecolor=BLACK, elinewidth=0.8, label="16-84 %"
     )
     ridge = np.array([9.0, 11.2])
-    ax.plot(ridge, 0.76 * ridge - 7.64, "--", color=VERMILION, label="Renzini & Peng (2015)")
+    ax.plot(ridge, renzini_peng_2015(ridge), "--", color=VERMILION, label="Renzini & Peng (2015)")
     ax.legend(frameon=False, fontsize=9, loc="lower left")
     ax.set(xlabel=label(MASS), ylabel=label(SFR), title=title)
     ax.set(xlim=EDGES[0][[0, -1]], ylim=EDGES[1][[0, -1]])

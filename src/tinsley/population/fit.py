@@ -182,8 +182,7 @@ def draw_photometry(
 def unreached_share(observed: np.ndarray, synthetic: np.ndarray) -> float:
     """Share of observed galaxies with no synthetic one near: what the model can not make.
 
-    Near is within three times the distance that 99 % of the observed galaxies keep from their
-    nearest fellow among half of them. The synthetic galaxies must not be fewer than that half.
+    Near is within `reach`. The synthetic galaxies must not be fewer than half of the observed.
 
     Args:
         observed: In the view, [n, k].
@@ -191,7 +190,20 @@ def unreached_share(observed: np.ndarray, synthetic: np.ndarray) -> float:
     """
     from scipy.spatial import cKDTree
 
+    return float(np.mean(cKDTree(synthetic).query(observed)[0] > reach(observed)))
+
+
+def reach(observed: np.ndarray) -> float:
+    """How far apart two galaxies may be to count as near.
+
+    Three times the distance that 99 % of the observed galaxies keep from their nearest fellow among
+    half of them.
+
+    Args:
+        observed: In the view, [n, k].
+    """
+    from scipy.spatial import cKDTree
+
     half = len(observed) // 2
     among = cKDTree(observed[:half]).query(observed[half:])[0]
-    near = 3 * np.quantile(among, 0.99)
-    return float(np.mean(cKDTree(synthetic).query(observed)[0] > near))
+    return float(3 * np.quantile(among, 0.99))

@@ -1,0 +1,69 @@
+"""A finished population read back from its folder."""
+
+from __future__ import annotations
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tinsley.errors import InputError
+from tinsley.io.populations import load_population, member_folder, save_population
+from tinsley.observe.noise import SnrGivenFlux
+from tinsley.parameters import default_space
+from tinsley.population.density import MIXTURE, make_population
+
+CONFIG = MIXTURE | {"components": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As a run with a restarted second member would leave it."""
+    space = default_space()
+    nodes = jnp.asarray([[15.0, 25.0]] * 5)
+    manifest = {
+        "space": space.to_dict(),
+        "redshift_range": [0.01, 0.6],
+        "config": {"density": CONFIG},
+        "select": "r < 19.8",
+        "bands": list("ugriz"),
+        "noise": SnrGivenFlux(nodes, nodes * 0 + 1, nodes * 0 + 0.1).to_dict(),
+        "members": [{"member": 0, "restarts": 0}, {"member": 1, "restarts": 1}],
+    }
+    columns = {"member": np.repeat([0, 1], 3), "redshift": np.linspace(0.1, 0.5, 6)}
+    save_population(tmp_path, columns, manifest, seed=1)
+    for number, shift in ((0, 0.3), (1, -0.2)):
+        path = member_folder(tmp_path, number, number)
+        path.mkdir(parents=True)
+        member = make_population(CONFIG, 1 + space.n_unit, key=jax.random.key(9))
+        eqx.tree_serialise_leaves(
+            path / "best.eqx", eqx.tree_at(lambda m: m.mean, member, member.mean + shift)
+        )
+    return tmp_path
+
+
+def test_everything_comes_back(folder):
+    found = load_population(folder)
+    assert found.columns["redshift"].shape == (6,)
+    assert found.space.redshift_range == (0.01, 0.6)
+    assert found.space.n_dim == 1 + default_space().n_unit
+    assert [float(m.mean[0, 0]) for m in found.members] == pytest.approx([0.3, -0.2])
+    assert found.selection.flux_min[2] == pytest.approx(10 ** (0.4 * (22.5 - 19.8)))
+    assert isinstance(found.noise, SnrGivenFlux)
+
+
+def test_what_is_no_finished_run_is_refused(folder):
+    with pytest.raises(InputError, match="holds no finished population"):
+        load_population(folder / "members")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    weights = member_folder(folder, 1, 1) / "best.eqx"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="does not hold the weights"):
+        load_population(folder)
+    manifest.pop("noise")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="older version"):
+        load_population(folder)
