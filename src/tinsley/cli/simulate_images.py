@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinsley.cli.console import announce, progress
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from tinsley.observe.gallery import GalaxyImages
+    from tinsley.observe.noise import SigmaGivenFlux
+    from tinsley.observe.survey import Survey
 
 CHUNK = 256
 """Images drawn, and written, together."""
@@ -85,7 +92,7 @@ def simulate_images(
     announce(out, f"{number:,} galaxies with images of {pixels} x {pixels} in {bands}")
 
 
-def _gallery(setup, key):  # type: ignore[no-untyped-def]
+def _gallery(setup: dict[str, Any], key: Array) -> tuple[GalaxyImages, Survey]:
     """The galaxies, and the survey that sees them."""
     from tinsley.errors import InputError
     from tinsley.io.models import build_model, build_tables
@@ -121,7 +128,7 @@ def _gallery(setup, key):  # type: ignore[no-untyped-def]
     return gallery, survey
 
 
-def _quoted_errors(survey):  # type: ignore[no-untyped-def]
+def _quoted_errors(survey: Survey) -> SigmaGivenFlux:
     """Errors of the survey's own catalogue, given the flux, without the floor."""
     from tinsley.io.catalogs import load_noise_catalog
     from tinsley.observe.noise import fit_sigma_given_flux

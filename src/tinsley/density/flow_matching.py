@@ -52,6 +52,11 @@ class FlowMatching(eqx.Module):
     `sigma` blurs the paths, that is from N(0, 1 + sigma^2) to the data convolved with
     N(0, sigma^2): base and log-density here are those.
 
+    Draws of the base and points are paired at random. Pairing them by the cheapest assignment of a
+    batch makes the base depend on the condition, and the posterior wrong: 3.14 nats from a known
+    one where random pairs came to 1.13. With the condition in the cost, as Cheng & Schwing (2025)
+    put it, nothing was gained: 1.11 (benchmarks/flow_matching.py).
+
     Attributes:
         velocity: The field.
         frame: Where the field lives, or nothing: in the space of theta itself.
@@ -262,7 +267,12 @@ TINSLEY: dict[str, Any] = {
     "solver": ["heun", 4],
     "density_solver": ["rk4", 8],
 }
-"""Tinsley's default: the flow has but to bend the normal that a network makes of the condition."""
+"""Tinsley's default: the flow has but to bend the normal that a network makes of the condition.
+
+On a known posterior of five properties (benchmarks/flow_matching.py) the frame brought a small
+network from 1.13 to 0.41 nats of the truth at equal training, and four steps of Heun could not be
+told from a hundred of Runge-Kutta (a classifier's accuracy is 0.501) at 31 times the draws in the
+same CPU time."""
 
 MATCHINGS = {"yunus2025": YUNUS2025, "tinsley": TINSLEY}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -142,6 +143,7 @@ def make_gallery(
     return GalaxyImages(scenes, shapes, {k: np.asarray(v, float) for k, v in truth.items()})
 
 
+@eqx.filter_jit
 def _total(scenes: Scenes, of_disc: dict, of_bulge: dict) -> dict[str, Array]:
     """Properties of disc and bulge together."""
     share = scenes.looks["bulge_fraction"]
@@ -153,6 +155,7 @@ def _total(scenes: Scenes, of_disc: dict, of_bulge: dict) -> dict[str, Array]:
     }
 
 
+@eqx.filter_jit
 def _appearance(scenes: Scenes, shapes: Shapes) -> dict[str, Array]:
     """The rest of the truth, for the table."""
     mass = jnp.log10(10 ** scenes.disc[MASS] + 10 ** scenes.bulge[MASS])
@@ -169,6 +172,7 @@ def _appearance(scenes: Scenes, shapes: Shapes) -> dict[str, Array]:
     )
 
 
+@eqx.filter_jit
 def _radii_arcsec(
     scenes: Scenes, disc_msun: Array, bulge_msun: Array, cosmology: Cosmology
 ) -> tuple[Array, Array]:

@@ -8,7 +8,8 @@ computed and taken off again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -237,7 +238,7 @@ def _one_pixel(k: Array, centre: Array) -> Array:
     return jax.lax.complex(width * jnp.cos(k * centre), -width * jnp.sin(k * centre))
 
 
-def _in_batches(function, values):  # type: ignore[no-untyped-def]
+def _in_batches(function: Callable[[Any], Array], values: Any) -> Array:
     """`function` of each galaxy, in batches of one size: a galaxy's bits know no other galaxy."""
     number = jax.tree.leaves(values)[0].shape[0]
     padding = -number % _BATCH

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -64,6 +65,7 @@ def make_index_tables(model: GalaxyModel, grid: RedshiftGrid) -> BandTables:
     return make_band_tables(model, windows, grid, everywhere)
 
 
+@eqx.filter_jit
 def indices(tables: BandTables, components: Sequence[Theta]) -> dict[str, Float[Array, " batch"]]:
     """`dn4000` and `a_v_mag` of galaxies that are made of one or more components.
 

@@ -9,6 +9,7 @@ Nothing is deterministic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,6 +113,10 @@ class Scenes(NamedTuple):
     error: Array
 
 
+def _floats(values: Sequence[float]) -> Array:
+    return jnp.asarray(values, dtype=float)
+
+
 class SceneModel(eqx.Module):
     """What galaxies there are, and which of them a survey takes.
 
@@ -130,7 +135,7 @@ class SceneModel(eqx.Module):
     floor: tuple[float, ...] = eqx.field(static=True)
     hyper: SceneHyper = eqx.field(static=True, default=SceneHyper())
     redshift_range: tuple[float, float] = eqx.field(static=True, default=(0.02, 0.15))
-    mag_range: tuple[float, float] = eqx.field(static=True, default=(16.0, 17.78))
+    mag_range: Array = eqx.field(converter=_floats, default=(16.0, 17.78))
     selection_band: int = eqx.field(static=True, default=2)
 
 
