@@ -190,7 +190,7 @@ def test_training_refuses_what_can_not_be(made):
              "--run", made / "x")  # fmt: skip
     images = ("--images", made / "cutouts")
     constant = columns() | {"oh": np.full(N, 8.5), "word": NAMES, "gone": np.full(N, -9999.0)}
-    write_csv(made / "c.csv", constant)
+    write_parquet(made / "c.parquet", constant, {})
     write_csv(made / "few.csv", {k: v[:15] for k, v in columns().items()})
     write_csv(made / "nameless.csv", {k: v for k, v in columns().items() if k != "object_id"})
     write_csv(made / "twice.csv", {k: np.r_[v, v[:1]] for k, v in columns().items()})
@@ -203,10 +203,10 @@ def test_training_refuses_what_can_not_be(made):
                                          "yunus2025", "--steps", 5),
         "give a divisor of 16": (*start, "--columns", "oh", *images, "--pixels", 17),
         "do not exist": (*start, "--columns", "oh", "--images", made / "none"),
-        "nothing to learn": (*start[:2], made / "c.csv", *start[3:], "--columns", "oh", *images),
-        "should hold numbers": (*start[:2], made / "c.csv", *start[3:], "--columns", "word",
+        "nothing to learn": (*start[:2], made / "c.parquet", *start[3:], "--columns", "oh", *images),
+        "should hold numbers": (*start[:2], made / "c.parquet", *start[3:], "--columns", "word",
                                 *images),
-        "90 without a property": (*start[:2], made / "c.csv", *start[3:], "--columns", "gone",
+        "90 without a property": (*start[:2], made / "c.parquet", *start[3:], "--columns", "gone",
                                   "--photometry", "sdss"),
         "too few galaxies": (*start[:2], made / "few.csv", *start[3:], "--columns", "oh", *images),
         "no column object_id": (*start[:2], made / "nameless.csv", *start[3:], "--columns", "oh",
