@@ -386,6 +386,10 @@ def _is_cut(piece: Columns, columns: BoundLayout) -> np.ndarray:
     for name, quality in zip(columns.flags, columns.layout.quality, strict=True):
         if name is not None:
             cut |= quality.fails(piece[name]).reshape(len(cut), -1).any(axis=1)
+    for names, least in zip(columns.least, columns.layout.least, strict=True):
+        if names:
+            number, *subtracted = (piece[str(name)] for name in names)
+            cut |= least.fails(number, subtracted[0] if subtracted else None)
     return cut
 
 

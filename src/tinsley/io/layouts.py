@@ -9,7 +9,7 @@ from typing import Any
 
 from tinsley.errors import InputError
 from tinsley.io.tables import Kind, Table, named
-from tinsley.observe.survey import Layout, Survey
+from tinsley.observe.survey import Layout, Least, Survey
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class BoundLayout:
     extinction: tuple[str | None, ...]
     ebv: str | None
     flags: tuple[str | None, ...]
+    least: tuple[tuple[str | None, ...], ...]
     redshift_err: str | None
     redshift_pdf: str | None
     redshift_grid: str | None
@@ -45,6 +46,7 @@ class BoundLayout:
         bands = (*self.flux, *self.error, *self.limit, *self.extinction)
         reals = (self.redshift, *bands, self.ebv)
         reals += (self.redshift_err, self.redshift_pdf, self.redshift_grid)
+        reals += tuple(name for names in self.least for name in names)
         kinds |= {name: "real" for name in reals if name is not None}
         return kinds | {name: "flags" for name in self.flags if name is not None}
 
@@ -139,11 +141,19 @@ def bind(layout: Layout, survey: Survey, columns: Sequence[str]) -> BoundLayout:
         extinction=find(layout.extinction),
         ebv=_single(layout.ebv, columns),
         flags=tuple(named(columns, cut.column) for cut in layout.quality),
+        least=tuple(_both(cut, columns) for cut in layout.least),
         redshift_err=_first(layout.redshift_err, columns),
         redshift_pdf=pdf,
         redshift_grid=None if pdf is None else _single(grid, columns),
         layout=layout,
     )
+
+
+def _both(cut: Least, columns: Sequence[str]) -> tuple[str | None, ...]:
+    """The column of a cut, and the one to subtract where it has one; nothing if one is absent."""
+    names = [cut.column] if cut.minus is None else [cut.column, cut.minus]
+    found = tuple(named(columns, name) for name in names)
+    return () if None in found else found
 
 
 def _single(name: str | None, columns: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinsley.errors import InputError
-from tinsley.observe.survey import NATIVE, Layout, Quality, Survey
+from tinsley.observe.survey import NATIVE, Layout, Least, Quality, Survey
 
 SURVEYS = Path(str(importlib.resources.files("tinsley"))) / "data" / "surveys"
 
@@ -27,8 +27,9 @@ _NOISE_KEYS = {"snr_min", "snr_max", "catalog"}
 _LAYOUT_KEYS = {
     "name", "redshift", "flux", "error", "error_kind", "object_id", "index", "extinction", "ebv",
     "unit_nmgy", "limit", "limit_sigmas", "needs", "quality", "redshift_err", "redshift_pdf",
-    "redshift_grid",
+    "redshift_grid", "least",
 }  # fmt: skip
+_LEAST_KEYS = {"column", "value", "minus", "missing"}
 _QUALITY_KEYS = {"column", "reject_any", "reject_all", "require_all"}
 
 
@@ -161,6 +162,7 @@ def _layout(entry: dict[str, Any], n_bands: int, where: str) -> Layout:
         limit_sigmas=entry.get("limit_sigmas", 3.0),
         needs=_words(entry.get("needs", []), f"{where}: needs"),
         quality=tuple(_quality(cut, where) for cut in _entries(entry, "quality", where)),
+        least=tuple(_least(cut, f"{where}: least") for cut in _entries(entry, "least", where)),
         **columns,
     )
     _check_layout(layout, n_bands, where)
@@ -213,6 +215,16 @@ def _quality(entry: dict[str, Any], where: str) -> Quality:
     if not bits or not all(type(value) is int and value > 0 for value in bits.values()):
         raise InputError(f"{where}: quality needs positive whole numbers of bits; got {bits}.")
     return Quality(_word(entry["column"], f"{where}: column of quality"), **bits)
+
+
+def _least(entry: dict[str, Any], where: str) -> Least:
+    _check_keys(entry, _LEAST_KEYS, {"column", "value"}, where)
+    numbers = [entry["value"], *_entries(entry, "missing", where)]
+    if not all(map(_is_real, numbers)):
+        raise InputError(f"{where}: value and missing are finite numbers; got {numbers}.")
+    minus = _word(entry["minus"], f"{where}: minus") if "minus" in entry else None
+    column = _word(entry["column"], f"{where}: column")
+    return Least(column, float(entry["value"]), minus, tuple(map(float, numbers[1:])))
 
 
 def _check_keys(entry: Any, known: Iterable[str], required: set[str], where: str) -> None:

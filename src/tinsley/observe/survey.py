@@ -135,6 +135,31 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Least:
+    """A cut on a number, or on the difference of two; it applies where the table has the columns.
+
+    Attributes:
+        column: The column's name.
+        value: A row below it, or without a number, fails.
+        minus: Column to subtract; None for none.
+        missing: Numbers that stand for no number, in either column.
+    """
+
+    column: str
+    value: float
+    minus: str | None = None
+    missing: tuple[float, ...] = ()
+
+    def fails(self, number: np.ndarray, subtracted: np.ndarray | None) -> np.ndarray:
+        """True where a row is cut, [n]."""
+        there = ~np.isin(number, self.missing)
+        if subtracted is not None:
+            there &= ~np.isin(subtracted, self.missing)
+            number = number - subtracted
+        return ~(there & (number >= self.value))
+
+
+@dataclass(frozen=True)
 class Layout:
     """How one kind of table holds a survey's photometry.
 
@@ -156,7 +181,8 @@ class Layout:
             flux; its error is the band's error, or where that is missing too a fraction of itself.
         limit_sigmas: The limits are so many of their errors.
         needs: Which of the survey's "ab_offset" and "error_floor" the table still lacks.
-        quality: Cuts; a row that fails one is `bad_input`.
+        quality: Cuts on bits; a row that fails one is `bad_input`.
+        least: Cuts on numbers, likewise.
         redshift_err: Names of the column of standard deviations of the redshifts, the first that
             exists counts; a table may lack it.
         redshift_pdf: Vector column of p(z), which a table may lack.
@@ -177,6 +203,7 @@ class Layout:
     limit_sigmas: float = 3.0
     needs: tuple[str, ...] = ()
     quality: tuple[Quality, ...] = ()
+    least: tuple[Least, ...] = ()
     redshift_err: tuple[str, ...] = ()
     redshift_pdf: str | None = None
     redshift_grid: str | tuple[float, ...] | None = None

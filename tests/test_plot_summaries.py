@@ -1,0 +1,59 @@
+"""Figures of a population's summaries: what they must show, read back from the artists."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinsley.plot import summaries
+from tinsley.population.relations import madau_dickinson_2014, renzini_peng_2015
+from tinsley.population.sequence import Sequence
+from tinsley.population.summaries import Band
+
+EDGES = np.linspace(9, 11, 9)
+MIDDLE = (EDGES[1:] + EDGES[:-1]) / 2
+
+
+@pytest.fixture
+def band() -> Band:
+    return Band(10 ** np.random.default_rng(1).normal(-2, 0.1, (7, 8)))
+
+
+def lines(figure):
+    return {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+
+
+def test_a_band_is_its_two_shades_about_the_median(band):
+    figure = summaries.mass_function_band(band, EDGES)
+    shades = figure.axes[0].collections
+    for shade, ends in zip(shades, (band.outer, band.inner), strict=True):
+        drawn = shade.get_paths()[0].vertices
+        assert drawn[:, 1].min() == pytest.approx(ends[0].min())
+        assert drawn[:, 1].max() == pytest.approx(ends[1].max())
+    np.testing.assert_allclose(lines(figure)["population, selection undone"], band.median)
+    assert figure.axes[0].get_yscale() == "log"
+
+
+def test_the_sequence_stands_beside_the_formula():
+    slope, height = np.array([0.8, 0.9]), np.array([0.1, 0.2])
+    sequence = Sequence(Band(slope), Band(height), Band(slope), Band(slope))
+    running = Band(np.zeros((2, 3, 8)) + np.array([-1.0, 0.0, 1.0])[:, None])
+    drawn = lines(summaries.sequence_band(sequence, running, EDGES))
+    np.testing.assert_allclose(
+        drawn["star-forming galaxies"], np.mean(height) + np.mean(slope) * (MIDDLE - 10)
+    )
+    np.testing.assert_allclose(drawn["Renzini & Peng (2015)"], renzini_peng_2015(MIDDLE))
+
+
+def test_star_formation_stands_beside_the_formula(band):
+    drawn = lines(summaries.sfr_history_band(band, EDGES - 8.9))
+    np.testing.assert_allclose(
+        drawn["Madau & Dickinson (2014)"], madau_dickinson_2014(MIDDLE - 8.9)
+    )
+
+
+def test_every_tomographic_bin_is_drawn(band):
+    n_of_z = Band(np.stack([band.each, 2 * band.each, 3 * band.each], axis=1))
+    drawn = lines(summaries.redshift_bands(n_of_z, EDGES))
+    for i in range(3):
+        np.testing.assert_allclose(drawn[f"bin {i}"], (i + 1) * band.median)
