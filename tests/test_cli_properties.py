@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
@@ -168,6 +169,37 @@ def test_the_order_of_the_training_table_does_not_matter(made, trained):
     assert load_properties(made / "n.tinsley").spec.test == trained[1].spec.test
 
 
+def test_a_training_begins_with_the_encoder_of_another_model(made, trained):
+    """At a rate of next to nothing the encoder stays what it was; the rest is new."""
+    images = ("--images", made / "cutouts")
+    start = ("train", "properties", made / "t.parquet", "--columns", "oh", *images,
+             "--from", made / "m.tinsley")  # fmt: skip
+    out = ("--out", made / "f.tinsley", "--run", made / "f")
+    with pytest.MonkeyPatch.context() as patched:
+        slow = SMALL._replace(schedule=Schedule(batch=16, warmup=2, rate=1e-12))
+        patched.setattr(sys.modules[__name__], "SMALL", slow)
+        code, said = call(*start, "--steps", 4, *out)
+    assert code == 0, said
+    known, begun = trained[1], load_properties(made / "f.tinsley")
+    assert begun.spec.training["from"] == known.sha256
+    assert begun.spec.properties == ("oh",)
+    pairs = zip(
+        jax.tree.leaves(known.posterior.network.encoder),
+        jax.tree.leaves(begun.posterior.network.encoder),
+        strict=True,
+    )
+    for theirs, ours in pairs:
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    refused = {
+        "it goes with --images": (*start[:5], "--photometry", "sdss", *start[-2:]),
+        "for 3 channels; these images": (*start, "--config", "yunus2025"),
+        "no model": (*start[:-1], made / "none.tinsley"),
+    }
+    for part, words in refused.items():
+        code, said = call(*words, "--out", made / "g.tinsley", "--run", made / "g")
+        assert (code, part in said) == (2, True), said
+
+
 @pytest.mark.usefixtures("trained")
 def test_inference_refuses_what_can_not_be(made):
     write_csv(made / "bare.csv", {"object_id": NAMES})
@@ -203,7 +235,8 @@ def test_training_refuses_what_can_not_be(made):
                                          "yunus2025", "--steps", 5),
         "give a divisor of 16": (*start, "--columns", "oh", *images, "--pixels", 17),
         "do not exist": (*start, "--columns", "oh", "--images", made / "none"),
-        "nothing to learn": (*start[:2], made / "c.parquet", *start[3:], "--columns", "oh", *images),
+        "nothing to learn": (*start[:2], made / "c.parquet", *start[3:], "--columns", "oh",
+                             *images),
         "should hold numbers": (*start[:2], made / "c.parquet", *start[3:], "--columns", "word",
                                 *images),
         "90 without a property": (*start[:2], made / "c.parquet", *start[3:], "--columns", "gone",

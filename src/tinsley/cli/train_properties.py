@@ -46,6 +46,10 @@ def properties(
     config: Annotated[
         str, typer.Option(help="tinsley, or yunus2025: the paper's network, solver and rule.")
     ] = "tinsley",
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Model whose image encoder to begin with [a new one]."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [20000].")] = None,
     batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [256].")] = None,
     max_shift: Annotated[
@@ -62,7 +66,8 @@ def properties(
     weights are kept; one in ten judges the result: errors and coverage are shown, and are in the
     model's header. Rows without a property, photometry or image are left out and counted. Kill it
     and start it again with the same options: it goes on from the last checkpoint. Then `tinsley
-    infer TABLE --model MODEL` (with --images) gives every row a posterior.
+    infer TABLE --model MODEL` (with --images) gives every row a posterior. Where galaxies are few,
+    --from begins with an encoder that has learnt from many others, such as simulated ones.
     """
     import jax
 
@@ -86,8 +91,10 @@ def properties(
     )  # fmt: skip
     sizes = (taught.told.shape[1], spec.image.get("channels", 0), len(asked))
     network = make_property_network(chosen.matching, chosen.encoder, sizes, key=key_network)
+    network, origin = _with_encoder(network, spec, start)
     schedule = dataclasses.asdict(chosen.schedule)
-    setup = {"table_sha256": taught.checksum, "images": str(images), "spec": spec.to_dict()}
+    setup = origin | {"table_sha256": taught.checksum, "images": str(images)}
+    setup |= {"spec": spec.to_dict()}
     setup |= {"config": config, "schedule": schedule, "max_shift": max_shift, "seed": seed}
     folder = TrainingFolder(run, setup)
     source = taught.stored("training", chosen.schedule.batch, max_shift)
@@ -98,11 +105,32 @@ def properties(
     best = min(history, key=lambda entry: entry["validation_loss"])
     kept = folder.best(network)
     training = schedule | {"best": best, "last": history[-1], "galaxies": taught.counts}
-    training |= {"config": config, "max_shift": max_shift, "seed": seed}
+    training |= origin | {"config": config, "max_shift": max_shift, "seed": seed}
     test = _judge(spec, kept, taught, key_test)
     save_properties(out, dataclasses.replace(spec, training=training, test=test), kept)
     _show(test)
     announce(out, f"validation loss {best['validation_loss']:.4f}")
+
+
+def _with_encoder(network: Any, spec: Any, start: Path | None) -> tuple[Any, dict[str, str]]:
+    """The network with the encoder of another model, and what that was."""
+    import equinox as eqx
+
+    from tinsley.io.property_models import load_properties
+
+    if start is None:
+        return network, {}
+    if not spec.encoder:
+        raise InputError("--from takes the image encoder of a model; it goes with --images.")
+    known = load_properties(start)
+    theirs = (known.spec.encoder, known.spec.image.get("channels", 0))
+    if theirs != (spec.encoder, spec.image["channels"]):
+        raise InputError(
+            f"model {start} has the encoder {theirs[0] or 'none'} for {theirs[1]} channels; these "
+            f"images and --config need {spec.encoder} for {spec.image['channels']}."
+        )
+    encoder = known.posterior.network.encoder
+    return eqx.tree_at(lambda n: n.encoder, network, encoder), {"from": known.sha256}
 
 
 def _choose(config: str, steps: int | None, batch: int | None, galaxies: int) -> Any:
