@@ -52,7 +52,6 @@ FEW = [
 PLAIN = TINSLEY | {"frame_width": 0}
 CHOICES: dict[str, dict[str, Any]] = {
     "default": TINSLEY,
-    "late times": TINSLEY | {"late": 1.0},
     "time as a number": TINSLEY | {"frequencies": 0},
     "perceptron": TINSLEY | {"velocity": "plain", "depth": 4, "activation": "silu"},
     "no frame": PLAIN,

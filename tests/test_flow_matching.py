@@ -60,7 +60,7 @@ def known(request):
     root = jnp.asarray(np.eye(N_DIM) * 0.3 + 0.2 * rng.normal(size=(N_DIM, N_DIM)), jnp.float32)
     covariance = root @ root.T + 0.02 * jnp.eye(N_DIM)
     field = GaussianField(matrix, covariance, sigma)
-    model = FlowMatching(field, None, sigma, 0.0, Solver("rk4", 60), Solver("rk4", 60))
+    model = FlowMatching(field, None, sigma, Solver("rk4", 60), Solver("rk4", 60))
     return model, matrix @ CONDITION, covariance + sigma**2 * jnp.eye(N_DIM)
 
 
