@@ -2,7 +2,7 @@
 
 All networks learn the same made-up posterior of five properties, whose density is known: bent,
 skewed, two-peaked, of widths that depend on the condition, one property close behind another.
-Times are CPU seconds of this process: a busy machine hardly matters.
+Times are CPU seconds of this process: a busy machine hardly matters. Goes on from the work folder.
 
     python benchmarks/flow_matching.py --work runs/flow_matching
 """
@@ -10,8 +10,10 @@ Times are CPU seconds of this process: a busy machine hardly matters.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ STEPS, STEPS_SMALL = 800, 1000
 SMALL = {"width": 64}
 N_TEST = 2048
 N_DRAWS = 2000
-GALAXIES = 3
+GALAXIES = {"full": 3, "small": 4}
 ROUNDS = 3
 REFERENCE, FINE = Solver("rk4", 100), Solver("rk4", 24)
 FEW = [
@@ -50,7 +52,6 @@ FEW = [
 PLAIN = TINSLEY | {"frame_width": 0}
 CHOICES: dict[str, dict[str, Any]] = {
     "default": TINSLEY,
-    "late times": TINSLEY | {"late": 1.0},
     "time as a number": TINSLEY | {"frequencies": 0},
     "perceptron": TINSLEY | {"velocity": "plain", "depth": 4, "activation": "silu"},
     "no frame": PLAIN,
@@ -244,59 +245,70 @@ def draws_per_second(model: Any, solver: Solver | None, condition: jax.Array) ->
 # --- the report ---
 
 
-def ablations(work: Path) -> dict[str, Any]:
-    found = {}
-    for name, config in CHOICES.items():
+def choices(work: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What to measure of each choice, with a small network."""
+
+    def chosen(name: str, config: dict[str, Any]) -> dict[str, Any]:
         model = make_flow_matching(config | SMALL, N_CONDITION, N_DIM, key=jax.random.key(0))
-        found[name] = outcome(*train(name, model, matching_loss, BATCH, STEPS_SMALL, work))
-        print(name, found[name], flush=True)
-    for name, weight in PAIRINGS.items():
+        return outcome(*train(name, model, matching_loss, BATCH, STEPS_SMALL, work))
+
+    def paired(name: str, weight: float) -> dict[str, Any]:
         model = make_flow_matching(PLAIN | SMALL, N_CONDITION, N_DIM, key=jax.random.key(0))
-        paired = make_paired(STEPS_SMALL, weight)
-        found[name] = outcome(*train(name, model, paired_loss, paired, STEPS_SMALL, work))
-        print(name, found[name], flush=True)
-    return found
+        data = make_paired(STEPS_SMALL, weight)
+        return outcome(*train(name, model, paired_loss, data, STEPS_SMALL, work))
+
+    rows = {name: partial(chosen, name, config) for name, config in CHOICES.items()}
+    return rows | {name: partial(paired, name, weight) for name, weight in PAIRINGS.items()}
 
 
 def outcome(model: Any, seconds: float) -> dict[str, Any]:
-    conditions = pairs(GALAXIES, jax.random.key(4))[1]
+    conditions = pairs(GALAXIES["small"], jax.random.key(4))[1]
     few = [("heun", 2), ("heun", 4), ("heun", 8)]
     report = {"training_cpu_seconds": round(seconds, 1)} | kullback_leibler(model)
     return report | {"step_error": step_errors(model, conditions, few)}
 
 
-def headline(work: Path) -> dict[str, Any]:
-    conditions = pairs(GALAXIES, jax.random.key(4))[1]
-    found: dict[str, Any] = {}
-    for name in ("tinsley", "yunus2025"):
+def configurations(work: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What to measure of each configuration, whole, and of a spline flow."""
+    conditions = pairs(GALAXIES["full"], jax.random.key(4))[1]
+
+    def matching(name: str) -> dict[str, Any]:
         model = make_flow_matching(MATCHINGS[name], N_CONDITION, N_DIM, key=jax.random.key(0))
         model, seconds = train(f"full {name}", model, matching_loss, BATCH, STEPS, work)
-        found[name] = {"training_cpu_seconds": round(seconds)} | kullback_leibler(model)
-        found[name]["draws_per_second"] = {
+        found = {"training_cpu_seconds": round(seconds)} | kullback_leibler(model)
+        found["draws_per_second"] = {
             f"{solver.method} x {solver.steps}": draws_per_second(model, solver, conditions[0])
             for solver in {model.solver, REFERENCE}
         }
-        print(name, found[name], flush=True)
         if name == "tinsley":
-            found[name]["step_error"] = step_errors(model, conditions, FEW)
-            found[name]["c2st_against_many_steps"] = distinguishable(model, conditions)
-            print(found[name], flush=True)
-    flow = make_flow(COUPLING, N_CONDITION, N_DIM, key=jax.random.key(0))
-    flow, seconds = train("full spline", flow, flow_loss, BATCH, STEPS, work)
-    found["spline"] = {"training_cpu_seconds": round(seconds)} | kullback_leibler(flow)
-    found["spline"]["draws_per_second"] = draws_per_second(flow, None, conditions[0])
-    print(found["spline"], flush=True)
-    return found
+            found["step_error"] = step_errors(model, conditions, FEW)
+            found["c2st_against_many_steps"] = distinguishable(model, conditions)
+        return found
+
+    def spline() -> dict[str, Any]:
+        flow = make_flow(COUPLING, N_CONDITION, N_DIM, key=jax.random.key(0))
+        flow, seconds = train("full spline", flow, flow_loss, BATCH, STEPS, work)
+        found = {"training_cpu_seconds": round(seconds)} | kullback_leibler(flow)
+        return found | {"draws_per_second": draws_per_second(flow, None, conditions[0])}
+
+    return {name: partial(matching, name) for name in MATCHINGS} | {"spline flow": spline}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/flow_matching"))
-    options = parser.parse_args()
+    work = parser.parse_args().work
+    kept = work / "report.json"
     report: dict[str, Any] = {"machine": machine(), "batch": BATCH, "draws": N_DRAWS}
-    report |= {"galaxies": GALAXIES, "test_pairs": N_TEST}
-    report["full"] = {"steps": STEPS, "configurations": headline(options.work)}
-    report["small"] = {"steps": STEPS_SMALL, **SMALL, "choices": ablations(options.work)}
+    report |= {"galaxies": GALAXIES, "test_pairs": N_TEST, "small_width": SMALL["width"]}
+    report |= {"steps": {"full": STEPS, "small": STEPS_SMALL}, "full": {}, "small": {}}
+    report = json.loads(kept.read_text()) if kept.exists() else report
+    for part, rows in (("full", configurations(work)), ("small", choices(work))):
+        for name, measure in rows.items():
+            if name not in report[part]:
+                report[part][name] = measure()
+                print(name, report[part][name], flush=True)
+                write_json(kept, report)
     write_json(RESULTS, report)
 
 

@@ -19,7 +19,13 @@ from tinsley.cli import training
 from tinsley.cli.main import run
 from tinsley.density import flows, mixture
 from tinsley.density.flows import make_flow, standardised
-from tinsley.density.train import Schedule, UntilNoGain, start_training, train_block
+from tinsley.density.train import (
+    Schedule,
+    UntilNoGain,
+    UntilNoGainAdamW,
+    start_training,
+    train_block,
+)
 from tinsley.infer import pairs as pairs_module
 from tinsley.infer.config import CONFIGS
 from tinsley.infer.features import n_features
@@ -144,6 +150,24 @@ def test_rate_warms_up_and_comes_down():
     assert sizes[0] == 0.0
     assert max(sizes) == pytest.approx(0.1, rel=0.01)
     assert sizes[-1] < 0.001
+
+
+def test_adamw_takes_from_matrices_and_spares_vectors():
+    optimizer = UntilNoGainAdamW(rate=0.1, decay=0.5).optimizer()
+    weights = {"matrix": jnp.ones((2, 2)), "vector": jnp.ones(2)}
+    nothing = jax.tree.map(jnp.zeros_like, weights)
+    update, _ = optimizer.update(nothing, optimizer.init(weights), weights)
+    np.testing.assert_allclose(update["matrix"], -0.05, rtol=1e-6)
+    np.testing.assert_array_equal(update["vector"], [0.0, 0.0])
+
+
+def test_adamw_ends_after_so_many_epochs_without_gain():
+    schedule = UntilNoGainAdamW(batch=64, galaxies=6400, patience=3)
+    assert schedule.validate_every == 100
+    losses = [3.0, 2.0, 1.0, 1.5, 1.2, 1.1, 1.0]
+    history = [{"step": 100 * n, "validation_loss": loss} for n, loss in enumerate(losses)]
+    ended = [schedule.is_over(history[:n]) for n in range(len(losses) + 1)]
+    assert ended == [False] * 6 + [True] * 2
 
 
 # --- the command, killed and started again ---

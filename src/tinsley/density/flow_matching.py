@@ -52,11 +52,15 @@ class FlowMatching(eqx.Module):
     `sigma` blurs the paths, that is from N(0, 1 + sigma^2) to the data convolved with
     N(0, sigma^2): base and log-density here are those.
 
+    Draws of the base and points are paired at random. Pairing them by the cheapest assignment of a
+    batch makes the base depend on the condition, and the posterior wrong: 3.14 nats from a known
+    one where random pairs came to 1.13. With the condition in the cost, as Cheng & Schwing (2025)
+    put it, nothing was gained: 1.11 (benchmarks/flow_matching.py).
+
     Attributes:
         velocity: The field.
         frame: Where the field lives, or nothing: in the space of theta itself.
         sigma: Standard deviation of the paths' noise.
-        late: Times of the training have density proportional to time to this power.
         solver: For draws.
         density_solver: For log-densities.
 
@@ -69,7 +73,6 @@ class FlowMatching(eqx.Module):
     velocity: AbstractVelocity
     frame: Frame | None
     sigma: float = eqx.field(static=True)
-    late: float = eqx.field(static=True)
     solver: Solver = eqx.field(static=True)
     density_solver: Solver = eqx.field(static=True)
 
@@ -86,8 +89,7 @@ class FlowMatching(eqx.Module):
         noise = self.sigma * jax.random.normal(key_noise, theta.shape)
         # one time in each of n equal intervals: as uniform as independent ones, and less noisy
         number = float(len(theta))
-        even = (jnp.arange(number) + jax.random.uniform(key_time, (len(theta),))) / number
-        time = even ** (1.0 / (1.0 + self.late))
+        time = (jnp.arange(number) + jax.random.uniform(key_time, (len(theta),))) / number
         ends = (base, jax.lax.stop_gradient(place))
         return jnp.mean(jax.vmap(self.path_error)(*ends, noise, time, condition)) + jnp.mean(misfit)
 
@@ -207,7 +209,7 @@ def make_flow_matching(
     """Build a conditional density from its plain description.
 
     Args:
-        config: `sigma`, `late`, `solver` and `density_solver` (method and steps), `frame_width` and
+        config: `sigma`, `solver` and `density_solver` (method and steps), `frame_width` and
             `frame_depth` (width 0 for no frame), and the velocity's (see
             `tinsley.density.velocity.make_velocity`).
         n_condition: Length of the condition.
@@ -222,7 +224,6 @@ def make_flow_matching(
         velocity=make_velocity(config, n_condition, n_dim, key=key_velocity),
         frame=_make_frame(config, n_condition, n_dim, key_frame),
         sigma=config["sigma"],
-        late=config["late"],
         solver=Solver(*config["solver"]),
         density_solver=Solver(*config["density_solver"]),
     )
@@ -242,7 +243,6 @@ YUNUS2025: dict[str, Any] = {
     "depth": 3,
     "activation": "relu",
     "sigma": 0.05,
-    "late": 0.0,
     "frame_width": 0,
     "solver": ["rk4", 100],
     "density_solver": ["rk4", 100],
@@ -256,13 +256,17 @@ TINSLEY: dict[str, Any] = {
     "depth": 3,
     "frequencies": 4,
     "sigma": 0.0,
-    "late": 0.0,
     "frame_width": 128,
     "frame_depth": 2,
     "solver": ["heun", 4],
     "density_solver": ["rk4", 8],
 }
-"""Tinsley's default: the flow has but to bend the normal that a network makes of the condition."""
+"""Tinsley's default: the flow has but to bend the normal that a network makes of the condition.
+
+On a known posterior of five properties (benchmarks/flow_matching.py) the frame brought a small
+network from 1.13 to 0.41 nats of the truth at equal training, and four steps of Heun could not be
+told from a hundred of Runge-Kutta (a classifier's accuracy is 0.501) at 31 times the draws in the
+same CPU time."""
 
 MATCHINGS = {"yunus2025": YUNUS2025, "tinsley": TINSLEY}
 
