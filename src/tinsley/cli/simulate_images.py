@@ -94,6 +94,8 @@ def simulate_images(
 
 def _gallery(setup: dict[str, Any], key: Array) -> tuple[GalaxyImages, Survey]:
     """The galaxies, and the survey that sees them."""
+    import jax.numpy as jnp
+
     from tinsley.errors import InputError
     from tinsley.io.models import build_model, build_tables
     from tinsley.io.surveys import load_survey
@@ -111,7 +113,7 @@ def _gallery(setup: dict[str, Any], key: Array) -> tuple[GalaxyImages, Survey]:
         noise=_quoted_errors(survey),
         floor=tuple(FLUX_PER_MAG * float(floor) for floor in survey.error_floor_mag),
         redshift_range=ends,
-        mag_range=tuple(setup["mag_range"]),
+        mag_range=jnp.asarray(setup["mag_range"]),
     )
     try:
         scenes = sample_scenes(model, setup["number"], key=key)

@@ -71,7 +71,7 @@ def properties(
     """
     import jax
 
-    from tinsley.density.train import start_training
+    from tinsley.density.train import start_training, train_block, train_steps
     from tinsley.infer.properties import held_out_loss, make_property_network, property_loss
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.property_models import save_properties
@@ -101,7 +101,8 @@ def properties(
     held_out = taught.stored("validation", 1, 0)
     lesson = (source, property_loss, lambda model: held_out_loss(model, held_out, key_check))
     begun = folder.resume(start_training(network, chosen.schedule))
-    history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, hours)
+    go_on = train_steps if images else train_block
+    history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, hours, go_on)
     best = min(history, key=lambda entry: entry["validation_loss"])
     kept = folder.best(network)
     training = schedule | {"best": best, "last": history[-1], "galaxies": taught.counts}

@@ -13,17 +13,25 @@ BLOCK = 250
 
 
 def train_until_over(
-    begun: Any, lesson: Any, schedule: Any, folder: Any, run_key: Any, hours: float | None = None
+    begun: Any,
+    lesson: Any,
+    schedule: Any,
+    folder: Any,
+    run_key: Any,
+    hours: float | None = None,
+    go_on: Any = None,
 ) -> list[dict]:
     """Go on from (state, history) until the schedule is over; a checkpoint at every validation.
 
-    `lesson` is what makes the batches, the loss of one, and the validation loss of a model. Returns
-    the validations.
+    `lesson` is what makes the batches, the loss of one, and the validation loss of a model; `go_on`
+    is `train_block` or `train_steps`. Returns the validations.
     """
     import jax.numpy as jnp
 
     from tinsley.density.train import train_block
     from tinsley.errors import InputError
+
+    go_on = go_on or train_block
 
     source, loss_of, validation_loss = lesson
     state, history = begun
@@ -36,7 +44,7 @@ def train_until_over(
             done = int(state.step)
             left = schedule.validate_every - done % schedule.validate_every
             n = min(BLOCK, left, (schedule.steps or done + left) - done)
-            state, losses = train_block((source, loss_of, schedule, n), state, run_key)
+            state, losses = go_on((source, loss_of, schedule, n), state, run_key)
             loss = float(jnp.mean(losses))
             bar.update(task, completed=done + n, loss=f"{loss:.3f}")
             if n == left or done + n == schedule.steps:

@@ -25,6 +25,8 @@ from tinsley.rng import object_key
 STATISTICS = ("mean", "std", "q16", "q50", "q84")
 _FARTHEST = 10.0
 """Standard deviations from the training set's mean: a feature beyond is taken to be there."""
+_PIECE = 256
+"""Images that are encoded together."""
 _VALIDATION_DRAWS = 16_384
 """Times and noises in a validation, so that its loss is not noisier for a small held-out set."""
 
@@ -208,22 +210,30 @@ def property_loss(
     return network.matching.loss(theta, condition, key=key_flow)
 
 
-@eqx.filter_jit
 def held_out_loss(
     network: PropertyNetwork, held_out: StoredGalaxies, key: Key[Array, ""]
 ) -> Float[Array, ""]:
     """The same of a whole set, as its images are; one key makes it the same noise each time."""
     told, images = held_out.galaxies
+    parts = []
+    for low in range(0, len(told), _PIECE):
+        some = slice(low, low + _PIECE)
+        piece = None if images is None else scaled(held_out.scale, images[some])
+        parts.append(_conditions(network, told[some], piece))
+    return _loss_of(network, held_out.theta, jnp.concatenate(parts), key)
 
-    def one(galaxy: tuple[Array, Array | None]) -> Array:
-        image = None if galaxy[1] is None else scaled(held_out.scale, galaxy[1])
-        return network.condition(galaxy[0], image)
 
-    condition = jax.lax.map(one, (told, images), batch_size=64)
-    number = min(max(_VALIDATION_DRAWS // len(told), 1), 64)
+@eqx.filter_jit
+def _conditions(network: PropertyNetwork, told: Array, images: Array | None) -> Array:
+    """Of many galaxies at once: in a loop, convolutions are slow (`tinsley.density.train`)."""
+    return jax.vmap(network.condition)(told, images)
+
+
+@eqx.filter_jit
+def _loss_of(network: PropertyNetwork, theta: Array, condition: Array, key: Array) -> Array:
+    number = min(max(_VALIDATION_DRAWS // len(theta), 1), 64)
     keys = jax.random.split(key, number)
-    losses = jax.lax.map(lambda k: network.matching.loss(held_out.theta, condition, key=k), keys)
-    return jnp.mean(losses)
+    return jnp.mean(jax.lax.map(lambda k: network.matching.loss(theta, condition, key=k), keys))
 
 
 class PropertyPosterior(eqx.Module):
