@@ -57,6 +57,9 @@ def test_the_weight_counts(columns):
     lift = WIDTHS * np.sqrt(2 / np.pi) / 3
     expected = MEANS + lift + SHIFTS[:, None]
     np.testing.assert_allclose(mean_redshifts(columns, "bin").each, expected, atol=0.003)
+    n_of_z = redshift_distributions(columns, "bin", EDGES)
+    mean = np.sum(n_of_z.each * np.diff(EDGES) * (EDGES[1:] + EDGES[:-1]) / 2, axis=2)
+    np.testing.assert_allclose(mean, expected, atol=0.003)
 
 
 def test_a_member_without_galaxies_in_a_bin_says_nothing(columns):
