@@ -9,7 +9,7 @@ import pytest
 
 from tinsley.density.encoders import AsinhScale
 from tinsley.density.flow_matching import TINSLEY
-from tinsley.density.train import Schedule, start_training, train_block
+from tinsley.density.train import Schedule, start_training, train_steps
 from tinsley.infer.likelihood import Observation
 from tinsley.infer.properties import (
     Galaxies,
@@ -52,7 +52,7 @@ def learnt() -> PropertyPosterior:
     network = make_property_network(SMALL_MATCHING, SMALL_ENCODER, (1, 1, 1), key=jax.random.key(2))
     source = StoredGalaxies(x, galaxies, scale, number=128, max_shift=1)
     schedule = Schedule(steps=700, batch=128, rate=5e-3, warmup=50, average=0.98)
-    state, _ = train_block(
+    state, _ = train_steps(
         (source, property_loss, schedule, 700), start_training(network, schedule), jax.random.key(3)
     )
     unit = Standard((0.0,), (1.0,))
