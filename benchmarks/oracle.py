@@ -25,7 +25,7 @@ from tinsley.parameters import MASS
 RHAT, ESS = 1.01, 2000
 """Chains go on until R-hat is below and the bulk ESS above, in every parameter."""
 ROUND = 250
-MOST_ROUNDS = 24
+MOST_ROUNDS = 96
 _TYPICAL_LOG10_MASS = 10.0
 _BRIGHTNESS = 0.3
 """Unit of the first coordinate, dex: so that N(0, 1) covers it, where the chains come from."""
