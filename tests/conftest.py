@@ -6,6 +6,7 @@ to make: no calibration, no realism, but every part is the real one.
 
 from __future__ import annotations
 
+import gc
 import zlib
 from pathlib import Path
 
@@ -49,6 +50,20 @@ SMALL_FLOW = COUPLING | {
 }
 SMALL_GRID = RedshiftGrid(0.008, 0.605, 24)
 SMALL_WAVE_AA = {"u": 3550.0, "g": 4770.0, "r": 6230.0, "i": 7630.0, "z": 9130.0}
+
+
+MOST_MAPS = 30_000
+"""Memory maps of a process from where on compiled programs are dropped. Linux allows 65,530; a
+worker that has run most of the suite gets there, and then XLA aborts it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_do_not_pile_up():
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
