@@ -154,7 +154,7 @@ def test_magnitudes_are_refused(posterior):
 
 
 def test_a_model_of_another_survey_is_refused(small_model_file):
-    with pytest.raises(InputError, match="unknown survey 'sloan'"):
+    with pytest.raises(InputError, match="no survey 'sloan'"):
         load_posterior(small_model_file, "sloan")
 
 

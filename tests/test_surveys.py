@@ -138,7 +138,7 @@ def test_faulty_survey_files_are_refused(write, text, message):
 
 
 def test_unknown_surveys_are_refused_with_those_that_exist(tmp_path):
-    with pytest.raises(InputError, match=r"unknown survey 'sdsss': expected one of gama, sdss, or"):
+    with pytest.raises(InputError, match=r"no survey 'sdsss': expected one of gama, sdss, or"):
         load_survey("sdsss")
     with pytest.raises(InputError, match="can not be read: No such file"):
         load_survey(tmp_path / "gone.toml")

@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from tinsley.catalog.closeup import close_up, resample
 from tinsley.catalog.run import (
-    STATISTICS,
     RunSettings,
     infer_rows,
     refuse_free_redshifts,
@@ -31,6 +30,7 @@ from tinsley.catalog.run import (
     with_likelihood,
 )
 from tinsley.errors import InputError
+from tinsley.infer.importance import STATISTICS
 from tinsley.infer.likelihood import AbstractLikelihood, StudentT
 from tinsley.io import models
 from tinsley.io.catalogs import load_usual_error, memory_catalog

@@ -15,13 +15,18 @@ import numpy as np
 import tinsley
 from tinsley.catalog.batch import as_observation
 from tinsley.errors import InputError
-from tinsley.infer.properties import STATISTICS, Galaxies, draw_properties, summaries
-from tinsley.infer.property_spec import PropertySpec
-from tinsley.io.images import AbstractImages, ImageSet, load_images
+from tinsley.infer.importance import STATISTICS
+from tinsley.infer.properties import (
+    Galaxies,
+    PropertyPosterior,
+    draw_properties,
+    summaries,
+)
+from tinsley.io.images import AbstractImages, load_images
 from tinsley.io.property_models import LoadedProperties
 from tinsley.io.property_tables import GalaxyTable
 from tinsley.io.run_folder import RunFolder
-from tinsley.observe.survey import Photometry, Survey, with_redshift_range
+from tinsley.observe.survey import Photometry, with_redshift_range
 from tinsley.rng import split_id
 from tinsley.status import Status
 
@@ -90,23 +95,14 @@ def run_properties(
     metadata = {"format": "1", "tinsley": tinsley.__version__, "seed": str(settings.seed)}
     folder = RunFolder(out, setup, metadata)
     run_key = jax.random.key(settings.seed)
-    for number, photometry in enumerate(table.chunks(settings.chunk)):
-        if not folder.has(number):
-            folder.save(number, *infer_rows(loaded, photometry, images, settings, run_key))
-        on_chunk(len(photometry))
+
+    def infer(rows: Photometry) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        return infer_rows(loaded, rows, images, settings, run_key)
+
+    folder.fill(table.chunks(settings.chunk), infer, on_chunk)
     manifest = setup | {"command": command, "statuses": folder.join()}
     folder.write_manifest(manifest)
     return manifest
-
-
-def refuse_other_survey(spec: PropertySpec, survey: Survey) -> None:
-    """A network knows its bands by their places, and the filters by what it was trained on."""
-    if spec.bands != survey.bands or spec.filters != survey.filters:
-        raise InputError(
-            f"model {spec.name} takes photometry in {' '.join(spec.bands)} through "
-            f"{' '.join(spec.filters)}; survey {survey.name} has {' '.join(survey.bands)} through "
-            f"{' '.join(survey.filters)}. Choose its survey, {spec.survey}, with --survey."
-        )
 
 
 def infer_rows(
@@ -133,7 +129,10 @@ def infer_rows(
     columns = {label: np.full(len(photometry), np.nan, np.float32) for label in labels}
     usable, draws = np.flatnonzero(status == ""), None
     if len(usable):
-        found = _draws(loaded, photometry, pictures, usable, settings.draws, run_key)
+        told = np.asarray(loaded.posterior.told(as_observation(photometry)))[usable]
+        known = told, None if pictures is None else pictures.images[usable]
+        names = photometry.object_id[usable]
+        found = draw_all(loaded.posterior, known, names, settings.draws, run_key)
         good = np.isfinite(found).all(axis=(1, 2))
         status[usable] = np.where(good, str(Status.OK), str(Status.FAILED))
         usable, found = usable[good], found[good]
@@ -146,24 +145,32 @@ def infer_rows(
     return head | columns, draws
 
 
-def _draws(
-    loaded: LoadedProperties,
-    photometry: Photometry,
-    pictures: ImageSet | None,
-    usable: np.ndarray,
+def draw_all(
+    posterior: PropertyPosterior,
+    known: tuple[np.ndarray, np.ndarray | None],
+    object_id: np.ndarray,
     number: int,
     run_key: jax.Array,
+    on_batch: Callable[[int], None] = lambda galaxies: None,
 ) -> np.ndarray:
-    """Draws of the usable rows, [n, number, property]."""
-    told = loaded.posterior.told(as_observation(photometry))
-    words = split_id(photometry.object_id)
-    parts = []
-    for low in range(0, len(usable), BATCH):
-        rows = usable[np.minimum(np.arange(low, low + BATCH), len(usable) - 1)]
-        images = None if pictures is None else jnp.asarray(pictures.images[rows])
-        galaxies = Galaxies(told[rows], images)
-        drawn = draw_properties(
-            loaded.posterior, galaxies, jnp.asarray(words[rows]), run_key, number
-        )
+    """Draws of many galaxies, in batches: what one gets does not depend on its neighbours.
+
+    Args:
+        posterior: The posterior.
+        known: `Galaxies` in numpy, each [n, ...].
+        object_id: Their names, [n]: with the key of the run they decide the draws.
+        number: Draws of each.
+        run_key: Key of the run.
+        on_batch: Called with the number of galaxies after each batch.
+
+    Returns:
+        [n, number, property].
+    """
+    words, parts, count = split_id(object_id), [], len(object_id)
+    for low in range(0, count, BATCH):
+        rows = np.minimum(np.arange(low, low + BATCH), count - 1)
+        some = Galaxies(*jax.tree.map(lambda part, rows=rows: jnp.asarray(part[rows]), known))
+        drawn = draw_properties(posterior, some, jnp.asarray(words[rows]), run_key, number)
         parts.append(np.asarray(drawn))
-    return np.concatenate(parts)[: len(usable)]
+        on_batch(min(BATCH, count - low))
+    return np.concatenate(parts)[:count]

@@ -26,8 +26,9 @@ from tinsley.catalog.batch import (
 )
 from tinsley.catalog.refine import Refined, refine
 from tinsley.errors import InputError
-from tinsley.infer.importance import is_weak
+from tinsley.infer.importance import STATISTICS, is_weak
 from tinsley.infer.likelihood import AbstractLikelihood, Gaussian, Observation
+from tinsley.infer.property_spec import PropertySpec
 from tinsley.infer.spec import PosteriorSpec
 from tinsley.infer.support import colour_limits_from_dict
 from tinsley.io.catalogs import Catalog
@@ -38,8 +39,6 @@ from tinsley.observe.noise import SigmaGivenFlux, unusual_error
 from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.sps.derived import DERIVED
 from tinsley.status import Redshift, Refine, Status
-
-STATISTICS = ("mean", "std", "q16", "q50", "q84")
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,11 @@ def run_catalog(
     setup = _setup(loaded, catalog, settings)
     folder = RunFolder(out, setup, _metadata(settings))
     run_key = jax.random.key(settings.seed)
-    for number, photometry in enumerate(catalog.chunks(settings.chunk)):
-        if not folder.has(number):
-            rows, draws = infer_rows(loaded, photometry, usual_error, settings, run_key)
-            folder.save(number, rows, draws)
-        on_chunk(len(photometry))
+
+    def infer(rows: Photometry) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        return infer_rows(loaded, rows, usual_error, settings, run_key)
+
+    folder.fill(catalog.chunks(settings.chunk), infer, on_chunk)
     manifest = setup | {"command": settings.command, "statuses": folder.join()}
     if loaded.prior is not None:
         manifest["prior_efficiency"] = _prior_efficiency(out)
@@ -111,13 +110,18 @@ def run_catalog(
     return manifest
 
 
-def refuse_other_bands(spec: PosteriorSpec, survey: Survey) -> None:
-    """A network knows its bands by their places, and the filters by what it was trained on."""
+def refuse_other_bands(spec: PosteriorSpec | PropertySpec, survey: Survey) -> None:
+    """A network knows its bands by their places, and the filters by what it was trained on.
+
+    Raises:
+        InputError: The survey has others.
+    """
     if spec.bands != survey.bands or spec.filters != survey.filters:
         raise InputError(
             f"model {spec.name} needs bands {' '.join(spec.bands)} through "
             f"{' '.join(spec.filters)}; survey {survey.name} has {' '.join(survey.bands)} through "
-            f"{' '.join(survey.filters)}. Choose another model or train one for this survey."
+            f"{' '.join(survey.filters)}. Choose the survey {spec.survey}, another model, or "
+            "train one for this survey."
         )
 
 

@@ -39,7 +39,8 @@ def infer_properties(
     how: dict[str, Any],
 ) -> None:
     """Posteriors of every row of a table; `how` is of `PropertySettings`."""
-    from tinsley.catalog.properties import PropertySettings, refuse_other_survey, run_properties
+    from tinsley.catalog.properties import PropertySettings, run_properties
+    from tinsley.catalog.run import refuse_other_bands
     from tinsley.io.images import open_images
     from tinsley.io.property_models import load_properties
     from tinsley.io.property_tables import open_galaxies
@@ -48,7 +49,7 @@ def infer_properties(
     loaded = load_properties(model)
     survey_ = load_survey(survey) if loaded.spec.bands else None
     if survey_ is not None:
-        refuse_other_survey(loaded.spec, survey_)
+        refuse_other_bands(loaded.spec, survey_)
     rows = open_galaxies(table, survey_, layout, redshift=loaded.spec.redshift)
     source = None if images is None else open_images(images)
     settings = PropertySettings(command=shlex.join(sys.argv), **how)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce
-from tinsley.cli.training import refuse_missing_folder, train_until_over
+from tinsley.cli.training import outcome, refuse_missing_folder, train_until_over
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -255,31 +255,24 @@ def redshift(
     Galaxies are simulated as for MODEL itself. With the result, `tinsley infer --redshift free`
     gives photometric redshifts, and the other properties with their uncertainty in them.
     """
-    import jax
-
     from tinsley.density.histogram import REDSHIFT, make_histogram
-    from tinsley.density.train import Schedule, start_training
     from tinsley.infer.features import n_features_without_redshift
     from tinsley.infer.pairs import redshift_pairs
-    from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
     refuse_missing_folder(out)
     loaded = load_posterior(model)
-    spec, simulator = loaded.spec, loaded.simulator()
-    schedule = Schedule(steps=steps, batch=batch, rate=RATE_REDSHIFT)
-    key_net, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
+    spec = loaded.spec
     n_features = n_features_without_redshift(len(spec.bands))
-    density = make_histogram(REDSHIFT, n_features, spec.redshift_range, key=key_net)
-    setup = {"steps": steps, "batch": batch, "seed": seed, "model_sha256": loaded.sha256}
-    folder = TrainingFolder(run, setup | {"density": REDSHIFT})
-    begun = folder.resume(start_training(density, schedule))
-    history = _train(begun, (simulator, redshift_pairs), schedule, folder, (key_run, key_check))
-    taught = dataclasses.replace(
-        spec, redshift_density=REDSHIFT, redshift_training=setup | _outcome(history)
-    )
-    save_model(out, taught, loaded.networks._replace(redshift_density=folder.best(density)))
-    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+    how = {"steps": steps, "batch": batch, "seed": seed}
+
+    def make(key: Any) -> Any:
+        return make_histogram(REDSHIFT, n_features, spec.redshift_range, key=key)
+
+    density, training = _teach(loaded, (REDSHIFT, make), redshift_pairs, how, RATE_REDSHIFT, run)
+    taught = dataclasses.replace(spec, redshift_density=REDSHIFT, redshift_training=training)
+    save_model(out, taught, loaded.networks._replace(redshift_density=density))
+    announce(out, f"validation loss {training['last']['validation_loss']:.4f}")
 
 
 @app.command()
@@ -298,37 +291,56 @@ def support(
     Galaxies are simulated as for MODEL itself. With the result, `tinsley infer` gives the status
     unusual_photometry to galaxies that all but one in a hundred of the simulated ones are unlike.
     """
-    import dataclasses
-
     import jax
 
     from tinsley.density.mixture import BAND, make_mixture
-    from tinsley.density.train import Schedule, start_training
     from tinsley.infer.features import n_features_of_band
     from tinsley.infer.support import FALSE_ALARMS, PhotometryDensity, band_pairs, fit_limits
-    from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.models import load_posterior, save_model
 
     refuse_missing_folder(out)
     loaded = load_posterior(model)
-    spec, simulator = loaded.spec, loaded.simulator()
-    schedule = Schedule(steps=steps, batch=batch, rate=RATE_SUPPORT)
-    key_net, key_run, key_check, key_limits = jax.random.split(jax.random.key(seed), 4)
-    density = make_mixture(BAND, n_features_of_band(len(spec.bands)), key=key_net)
-    setup = {"steps": steps, "batch": batch, "seed": seed, "model_sha256": loaded.sha256}
-    folder = TrainingFolder(run, setup | {"density": BAND})
-    begun = folder.resume(start_training(density, schedule))
-    history = _train(begun, (simulator, band_pairs), schedule, folder, (key_run, key_check))
-    best = folder.best(density)
-    learned = PhotometryDensity(best, loaded.posterior.cosmology)
-    limits = fit_limits(learned, simulator, N_LIMITS, key=key_limits)
+    n_features = n_features_of_band(len(loaded.spec.bands))
+    how = {"steps": steps, "batch": batch, "seed": seed}
+
+    def make(key: Any) -> Any:
+        return make_mixture(BAND, n_features, key=key)
+
+    density, training = _teach(loaded, (BAND, make), band_pairs, how, RATE_SUPPORT, run)
+    learned = PhotometryDensity(density, loaded.posterior.cosmology)
+    key = jax.random.split(jax.random.key(seed), 4)[3]
+    limits = fit_limits(learned, loaded.simulator(), N_LIMITS, key=key)
     taught = dataclasses.replace(
-        spec,
+        loaded.spec,
         photometry_density=BAND | {"false_alarms": FALSE_ALARMS, "limits": list(limits)},
-        photometry_training=setup | _outcome(history),
+        photometry_training=training,
     )
-    save_model(out, taught, loaded.networks._replace(photometry_density=best))
-    announce(out, f"validation loss {history[-1]['validation_loss']:.4f}")
+    save_model(out, taught, loaded.networks._replace(photometry_density=density))
+    announce(out, f"validation loss {training['last']['validation_loss']:.4f}")
+
+
+def _teach(
+    loaded: Any, density: tuple[Any, Any], pairs: Any, how: dict[str, int], rate: float, run: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Train another density on the galaxies of a model.
+
+    `density` is its plain description and what makes it of a key; `how` has steps, batch and seed.
+    Returns the best density, and what the training was, for the header.
+    """
+    import jax
+
+    from tinsley.density.train import Schedule, start_training
+    from tinsley.io.checkpoints import TrainingFolder
+
+    plain, make = density
+    schedule = Schedule(steps=how["steps"], batch=how["batch"], rate=rate)
+    key_net, key_run, key_check = jax.random.split(jax.random.key(how["seed"]), 3)
+    begun = make(key_net)
+    setup = how | {"model_sha256": loaded.sha256}
+    folder = TrainingFolder(run, setup | {"density": plain})
+    known = folder.resume(start_training(begun, schedule))
+    history = _train(known, (loaded.simulator(), pairs), schedule, folder, (key_run, key_check))
+    return folder.best(begun), setup | outcome(history)
 
 
 def _train(
@@ -400,12 +412,6 @@ def _spec(name: str, survey: Any, simulator: Any, config: Any, history: list[dic
         flow=config.flow,
         mass=config.mass,
         colour_limits=limits.to_dict(),
-        training=plain["schedule"] | _outcome(history),
+        training=plain["schedule"] | outcome(history),
         **sums,
     )
-
-
-def _outcome(history: list[dict]) -> dict[str, Any]:
-    """The best validation and the last."""
-    best = min(history, key=lambda entry: entry["validation_loss"])
-    return {"best": best, "last": history[-1]}

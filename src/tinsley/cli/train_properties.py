@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce, console, progress
-from tinsley.cli.training import refuse_missing_folder, train_until_over
+from tinsley.cli.training import outcome, refuse_missing_folder, train_until_over
 from tinsley.errors import InputError
 
 LEAST = 20
@@ -103,14 +103,13 @@ def properties(
     begun = folder.resume(start_training(network, chosen.schedule))
     go_on = train_steps if images else train_block
     history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, hours, go_on)
-    best = min(history, key=lambda entry: entry["validation_loss"])
     kept = folder.best(network)
-    training = schedule | {"best": best, "last": history[-1], "galaxies": taught.counts}
+    training = schedule | outcome(history) | {"galaxies": taught.counts}
     training |= origin | {"config": config, "max_shift": max_shift, "seed": seed}
     test = _judge(spec, kept, taught, key_test)
     save_properties(out, dataclasses.replace(spec, training=training, test=test), kept)
     _show(test)
-    announce(out, f"validation loss {best['validation_loss']:.4f}")
+    announce(out, f"validation loss {training['best']['validation_loss']:.4f}")
 
 
 def _with_encoder(network: Any, spec: Any, start: Path | None) -> tuple[Any, dict[str, str]]:
@@ -181,27 +180,20 @@ def _read(table: Path, asked: tuple[str, ...], light: tuple, pictures: tuple) ->
 
 def _judge(spec: Any, network: Any, taught: Any, key: Any) -> dict[str, Any]:
     """How right the posterior is about the test galaxies."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from tinsley.infer.properties import Galaxies, draw_properties, judge_properties
+    from tinsley.catalog.properties import draw_all
+    from tinsley.infer.properties import judge_properties
     from tinsley.io.property_models import property_posterior
-    from tinsley.rng import split_id
 
     posterior = property_posterior(spec, network)
     rows = taught.rows["test"][:TEST_GALAXIES]
-    parts, size = [], 50
+    known = taught.told[rows], None if taught.images is None else taught.images[rows]
     with progress("testing", "{task.completed:,}/{task.total:,}") as bar:
         task = bar.add_task("", total=len(rows))
-        for low in range(0, len(rows), size):
-            some = rows[np.minimum(np.arange(low, low + size), len(rows) - 1)]
-            images = None if taught.images is None else jnp.asarray(taught.images[some])
-            galaxies = Galaxies(jnp.asarray(taught.told[some]), images)
-            words = jnp.asarray(split_id(taught.object_id[some]))
-            drawn = draw_properties(posterior, galaxies, words, key, TEST_DRAWS)
-            parts.append(np.asarray(drawn))
-            bar.advance(task, min(size, len(rows) - low))
-    draws = np.concatenate(parts)[: len(rows)]
+
+        def on_batch(done: int) -> None:
+            bar.advance(task, done)
+
+        draws = draw_all(posterior, known, taught.object_id[rows], TEST_DRAWS, key, on_batch)
     judged = judge_properties(spec.properties, taught.properties[rows], draws)
     return {"galaxies": len(rows), "draws": TEST_DRAWS, "properties": judged}
 

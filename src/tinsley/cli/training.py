@@ -65,6 +65,12 @@ def train_until_over(
     return history
 
 
+def outcome(history: list[dict]) -> dict[str, Any]:
+    """The best validation and the last."""
+    best = min(history, key=lambda entry: entry["validation_loss"])
+    return {"best": best, "last": history[-1]}
+
+
 def _spent(hours: float | None, started: float) -> bool:
     return hours is not None and time.monotonic() - started > 3600 * hours
 

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 ESS_GOOD = 100.0
 KHAT_GOOD = 0.7
 """Above it importance sampling is not to be trusted (Vehtari et al. 2024)."""
+STATISTICS = ("mean", "std", "q16", "q50", "q84")
+"""What a table of results says of each quantity, in the order of its columns."""
 
 
 def is_weak(ess: np.ndarray | Array, khat: np.ndarray | Array) -> np.ndarray:
@@ -113,13 +115,7 @@ def weighted_summary(
 
     ends = jnp.full(3, jnp.min(values)), jnp.full(3, jnp.max(values))
     quantiles = jax.lax.fori_loop(0, 30, halve, ends)[1]
-    return {
-        "mean": mean,
-        "std": std,
-        "q16": quantiles[0],
-        "q50": quantiles[1],
-        "q84": quantiles[2],
-    }
+    return dict(zip(STATISTICS, (mean, std, *quantiles), strict=True))
 
 
 def _nonzero(x: Array) -> Array:

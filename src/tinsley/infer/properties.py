@@ -19,10 +19,10 @@ from tinsley.cosmology import Cosmology
 from tinsley.density.encoders import AbstractEncoder, AsinhScale, augment, make_encoder
 from tinsley.density.flow_matching import FlowMatching, make_flow_matching
 from tinsley.infer.features import features, features_without_redshift
+from tinsley.infer.importance import STATISTICS
 from tinsley.infer.likelihood import Observation
 from tinsley.rng import object_key
 
-STATISTICS = ("mean", "std", "q16", "q50", "q84")
 _FARTHEST = 10.0
 """Standard deviations from the training set's mean: a feature beyond is taken to be there."""
 _PIECE = 256

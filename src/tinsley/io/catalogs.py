@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.resources
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +28,14 @@ import numpy as np
 
 from tinsley.errors import InputError
 from tinsley.io.layouts import BoundLayout, bind, choose_layout
+from tinsley.io.packaged import DATA
 from tinsley.io.redshifts import read_redshifts
 from tinsley.io.tables import Columns, Kind, MemoryTable, Table, open_table
 from tinsley.observe.noise import SigmaGivenFlux, fit_sigma_given_flux
 from tinsley.observe.survey import Photometry, Survey
 from tinsley.status import Status
 
-SAMPLE = Path(str(importlib.resources.files("tinsley"))) / "data" / "sdss_sample.parquet"
+SAMPLE = DATA / "sdss_sample.parquet"
 
 MAX_FLUX_NMGY = 1e9
 """AB magnitude 0. No galaxy is brighter, and its square still fits into float32."""

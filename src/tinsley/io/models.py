@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from tinsley.io.filters import load_filters
 from tinsley.io.grids import load_ssp_grid
 from tinsley.io.histories import load_sfh_bases
 from tinsley.io.model_files import POSTERIOR, read_model_file, refuse_kind, write_model_file
+from tinsley.io.packaged import DATA, packaged_names
 from tinsley.observe.noise import BroadNoise, SigmaGivenFlux, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
@@ -36,7 +36,7 @@ from tinsley.sps.derived import DerivedTables, make_derived_tables
 from tinsley.sps.galaxy import GalaxyModel, redshift_grid
 from tinsley.sps.metallicity import NmfMetallicity
 
-MODELS = Path(str(importlib.resources.files("tinsley"))) / "data" / "models"
+MODELS = DATA / "models"
 ALIASES = {"sdss": "sdss-v1"}
 """A survey's own name stands for its newest model."""
 
@@ -111,7 +111,7 @@ class LoadedPosterior:
 
 def model_names() -> list[str]:
     """Models that come with the package."""
-    return sorted(path.stem for path in MODELS.glob("*.tinsley"))
+    return packaged_names(MODELS, ".tinsley")
 
 
 def model_path(name: str | Path) -> Path:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.resources
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,10 @@ from tinsley.infer.amortized import with_prior
 from tinsley.infer.marginals import KINDS, Entries
 from tinsley.infer.prior import draw_prior, replaced_space
 from tinsley.io.models import LoadedPosterior
+from tinsley.io.packaged import DATA, packaged_names, read_toml
 from tinsley.parameters import ParamSpace
 
-PRIORS = Path(str(importlib.resources.files("tinsley"))) / "data" / "priors"
+PRIORS = DATA / "priors"
 _ABOUT = "about"
 
 
@@ -47,7 +46,7 @@ class PriorFile:
 
 def prior_names() -> list[str]:
     """Names of the priors that come with the package."""
-    return sorted(path.stem for path in PRIORS.glob("*.toml"))
+    return packaged_names(PRIORS)
 
 
 def load_prior(source: str | Path | Mapping[str, Any]) -> PriorFile:
@@ -58,20 +57,7 @@ def load_prior(source: str | Path | Mapping[str, Any]) -> PriorFile:
     """
     if isinstance(source, Mapping):
         return _prior(dict(source), "dictionary", "the prior")
-    path = Path(source)
-    if path.suffix != ".toml":
-        if str(source) not in prior_names():
-            raise InputError(
-                f"no prior {str(source)!r}: expected one of {', '.join(prior_names())}, or the "
-                "path of a .toml file that describes one."
-            )
-        path = PRIORS / f"{source}.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"prior file {path} can not be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"prior file {path} is not valid TOML: {error}.") from error
+    table, path = read_toml(source, "prior", PRIORS)
     return _prior(table, path.stem, f"prior file {path}")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ from tinsley.errors import InputError
 from tinsley.io.results import make_folder, new_file, write_json, write_parquet
 
 Columns = Mapping[str, np.ndarray]
+Chunk = TypeVar("Chunk", bound=Sized)
 
 _RUN, _TABLE, _PARTS, _DRAWS = "run.json", "galaxies.parquet", "parts", "draws"
 
@@ -49,6 +50,24 @@ class RunFolder:
     def has(self, chunk: int) -> bool:
         """True if a chunk is finished."""
         return (self.folder / _TABLE).exists() or self._part(chunk).exists()
+
+    def fill(
+        self,
+        chunks: Iterable[Chunk],
+        infer: Callable[[Chunk], tuple[Columns, Columns | None]],
+        on_chunk: Callable[[int], None],
+    ) -> None:
+        """Infer the chunks that are not finished.
+
+        Args:
+            chunks: All chunks of the run, in order.
+            infer: A chunk's rows, and its draws if there are any.
+            on_chunk: Called with the number of rows after each chunk, computed or found.
+        """
+        for number, chunk in enumerate(chunks):
+            if not self.has(number):
+                self.save(number, *infer(chunk))
+            on_chunk(len(chunk))
 
     def save(self, chunk: int, rows: Columns, draws: Columns | None) -> None:
         """Write a chunk's rows, and before them its draws if there are any."""

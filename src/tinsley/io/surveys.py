@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinsley.errors import InputError
+from tinsley.io.packaged import DATA, packaged_names, read_toml
 from tinsley.observe.survey import NATIVE, Layout, Least, Quality, Survey
 
-SURVEYS = Path(str(importlib.resources.files("tinsley"))) / "data" / "surveys"
+SURVEYS = DATA / "surveys"
 
 MIN_EIGENVALUE = 1e-3
 """Of a correlation of errors: single precision takes no less."""
@@ -35,7 +34,7 @@ _QUALITY_KEYS = {"column", "reject_any", "reject_all", "require_all"}
 
 def survey_names() -> list[str]:
     """Names of the surveys that come with the package."""
-    return sorted(path.stem for path in SURVEYS.glob("*.toml"))
+    return packaged_names(SURVEYS)
 
 
 def load_survey(name: str | Path) -> Survey:
@@ -47,20 +46,7 @@ def load_survey(name: str | Path) -> Survey:
     Raises:
         InputError: The survey is unknown, or its file is not a survey's.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        if name not in survey_names():
-            raise InputError(
-                f"unknown survey {str(name)!r}: expected one of {', '.join(survey_names())}, "
-                "or the path of a .toml file that describes one."
-            )
-        path = SURVEYS / f"{name}.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"survey file {path} can not be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"survey file {path} is not valid TOML: {error}.") from error
+    table, path = read_toml(name, "survey", SURVEYS)
     return _survey(table, path)
 
 
