@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tinsley.io.image_sets import load_images
+from tinsley.io.image_sets import load_image_set
 from tinsley.io.tables import open_table
 from tinsley.observe.gallery import PROPERTIES
 from tinsley.observe.images import SDSS_SKY_NMGY
@@ -84,7 +84,7 @@ def distributions_figure(found: dict[str, Any], true: np.ndarray) -> Figure:
 def relations_figure(found: dict[str, Any], true: np.ndarray, test: Path) -> Figure:
     """Three properties against mass: truth, both posteriors' means; a box's galaxies below."""
     figure, axes = new_figure(2, 3, 12, 7.5)
-    images = load_images(test)
+    images = load_image_set(test)
     values = {"truth": true} | {n: a.draws.mean(axis=1) for n, a in found.items()}
     styles = {"truth": GREY} | COLOURS
     for k, (name, box) in enumerate(RELATIONS.items()):
@@ -114,7 +114,7 @@ def dust_age_figure(found: dict[str, Any], true: np.ndarray, test: Path) -> Figu
     """Dust against age of an old dust-poor and a young dusty galaxy alike in their colours."""
     pair = alike(found, true)
     figure, axes = new_figure(2, 2, 8, 7.5)
-    images = load_images(test)
+    images = load_image_set(test)
     dust, age = PROPERTIES.index(DUST), PROPERTIES.index(BREAK)
     titles = ("old, little dust", "young, dusty")
     for row, title, (ax, stamp) in zip(pair, titles, axes, strict=True):
@@ -156,7 +156,7 @@ def worse_figure(found: dict[str, Any], test: Path) -> Figure:
                     color=colour, label=words)  # fmt: skip
         ax.set(xlabel=name.replace("_", " "), yticks=[])
     axes[0, 0].legend(frameon=False, fontsize=8)
-    _mosaic(axes[0, -1], load_images(test), np.argsort(gain)[:12], "the greatest losses")
+    _mosaic(axes[0, -1], load_image_set(test), np.argsort(gain)[:12], "the greatest losses")
     return figure
 
 

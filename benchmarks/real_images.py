@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from images import command
 from machine import machine
 from tinsley.cli.console import console
-from tinsley.io.image_sets import load_images
+from tinsley.io.image_sets import load_image_set
 from tinsley.io.property_tables import read_properties
 from tinsley.io.results import make_folder, write_json
 from tinsley.observe.gallery import PROPERTIES
@@ -81,7 +81,7 @@ def learn_from_simulations(options: argparse.Namespace, work: Path) -> Path:
 
 def write_colours(folder: Path, path: Path) -> None:
     """8-bit colours of a simulated set."""
-    fluxes = np.moveaxis(load_images(folder), -1, 1)
+    fluxes = np.moveaxis(load_image_set(folder), -1, 1)
     noise = SDSS_SKY_NMGY["r"]
     part = path.with_suffix(".part")
     with h5py.File(part, "w") as file:

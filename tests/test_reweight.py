@@ -13,8 +13,8 @@ from tinsley.observe.photometry import photometry
 from tinsley.parameters import MASS, default_space
 from tinsley.population.density import MixturePopulation
 from tinsley.population.reweight import (
-    combine_members,
     log_prior_ratio,
+    mean_log_density,
     pass_probability,
     posterior_means,
     reweight,
@@ -93,7 +93,7 @@ def test_members_that_disagree_widen_the_band(space, draws):
     np.testing.assert_allclose(band.each, expected, atol=0.02)
     mixed = np.mean([norm.pdf(coordinate, c, WIDTH) for c in centres], axis=0)
     np.testing.assert_allclose(
-        combine_members(ratio), np.log(mixed) - norm.logpdf(coordinate), atol=0.02
+        mean_log_density(ratio), np.log(mixed) - norm.logpdf(coordinate), atol=0.02
     )
 
 

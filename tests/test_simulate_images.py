@@ -9,7 +9,7 @@ import pytest
 from tinsley.cli.main import run
 from tinsley.errors import InputError
 from tinsley.io.catalogs import open_catalog
-from tinsley.io.image_sets import ImageSetFolder, load_images
+from tinsley.io.image_sets import ImageSetFolder, load_image_set
 from tinsley.io.runs import load_galaxies
 from tinsley.io.surveys import load_survey
 from tinsley.observe.gallery import PROPERTIES
@@ -87,8 +87,8 @@ def test_a_stopped_set_goes_on(tmp_path, rng_images):
     assert not again.complete
     again.finish({"object_id": np.arange(5)}, {"bands": "gr"})
     assert again.complete
-    np.testing.assert_array_equal(load_images(tmp_path), np.moveaxis(rng_images, 1, -1))
-    np.testing.assert_array_equal(load_images(tmp_path, 1, 2), load_images(tmp_path)[1:2])
+    np.testing.assert_array_equal(load_image_set(tmp_path), np.moveaxis(rng_images, 1, -1))
+    np.testing.assert_array_equal(load_image_set(tmp_path, 1, 2), load_image_set(tmp_path)[1:2])
     assert ImageSetFolder(tmp_path, setup).has(1)
 
 
@@ -104,7 +104,7 @@ def test_other_settings_and_strange_folders_are_refused(tmp_path, rng_images):
     with pytest.raises(InputError, match="do not say how they were made"):
         ImageSetFolder(tmp_path / "b", {"seed": 1})
     with pytest.raises(InputError, match="no finished set"):
-        load_images(tmp_path / "b")
+        load_image_set(tmp_path / "b")
 
 
 @pytest.fixture

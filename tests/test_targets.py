@@ -8,12 +8,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from tinsley.errors import InputError
+from tinsley.population.summaries import in_ranges
 from tinsley.population.targets import (
     ColourCut,
     colours,
     completeness_and_purity,
     fit_colour_cut,
-    wanted_region,
 )
 
 PAIRS = (("g", "r"), ("r", "i"))
@@ -48,7 +48,7 @@ def test_colours_are_differences_of_magnitudes():
 
 
 def test_the_best_cut_is_found_with_its_completeness_and_purity(catalog):
-    wanted = wanted_region(catalog, {"z": (0.4, 0.6)})
+    wanted = in_ranges(catalog, {"z": (0.4, 0.6)})
     fit = np.arange(N) % 8 < 4
     half = {name: values[fit] for name, values in catalog.items()}
     cut = fit_colour_cut(half, wanted[fit], PAIRS, 0.8)

@@ -58,7 +58,7 @@ def simulate_images(
     import jax
     import numpy as np
 
-    from tinsley.io.image_sets import ImageSetFolder, load_images
+    from tinsley.io.image_sets import ImageSetFolder, load_image_set
     from tinsley.observe.images import SDSS_PIXEL_ARCSEC, SDSS_SKY_NMGY, sdss_camera
     from tinsley.observe.profiles import make_sersic_table
     from tinsley.plot.cutouts import COLUMNS, ROWS, cutouts_figure
@@ -85,7 +85,7 @@ def simulate_images(
     folder.finish(gallery.table(survey.bands), attributes | {"seed": seed})
     if len(bands) >= 3:
         shown = min(number, 20 * ROWS * COLUMNS)
-        three = np.moveaxis(load_images(out, 0, shown), -1, 1)[:, [0, len(bands) // 2, -1]]
+        three = np.moveaxis(load_image_set(out, 0, shown), -1, 1)[:, [0, len(bands) // 2, -1]]
         noise = noise_scale * SDSS_SKY_NMGY[bands[len(bands) // 2]]
         truth = {name: values[:shown] for name, values in gallery.properties.items()}
         cutouts_figure(three, truth, noise).savefig(out / "cutouts.png")

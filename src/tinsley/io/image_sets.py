@@ -18,9 +18,10 @@ import h5py
 import numpy as np
 
 from tinsley.errors import InputError
+from tinsley.io.images import SET
 from tinsley.io.results import make_folder, new_file, write_json, write_parquet
 
-IMAGES, TABLE, RUN, PARTS = "images.h5", "galaxies.parquet", "run.json", "parts"
+TABLE, RUN, PARTS = "galaxies.parquet", "run.json", "parts"
 _ROWS = 16
 """Images of one HDF5 chunk: whole images, a few of them, can be read alone."""
 
@@ -39,7 +40,7 @@ class ImageSetFolder:
         path = folder / RUN
         plain = json.loads(json.dumps(setup))
         if not path.exists():
-            if any((folder / name).exists() for name in (IMAGES, TABLE, PARTS)):
+            if any((folder / name).exists() for name in (SET, TABLE, PARTS)):
                 raise self._holds("images that do not say how they were made")
             write_json(path, plain)
             return
@@ -54,11 +55,11 @@ class ImageSetFolder:
     @property
     def complete(self) -> bool:
         """True once both files are there."""
-        return (self.folder / IMAGES).exists() and (self.folder / TABLE).exists()
+        return (self.folder / SET).exists() and (self.folder / TABLE).exists()
 
     def has(self, chunk: int) -> bool:
         """True if a chunk is finished."""
-        return (self.folder / IMAGES).exists() or self._part(chunk).exists()
+        return (self.folder / SET).exists() or self._part(chunk).exists()
 
     def save(self, chunk: int, images: np.ndarray) -> None:
         """Write a chunk of images, [n, band, y, x]."""
@@ -73,7 +74,7 @@ class ImageSetFolder:
             table: Columns, of which `object_id` names the images too.
             attributes: Words and numbers about the images, kept with them.
         """
-        if not (self.folder / IMAGES).exists():
+        if not (self.folder / SET).exists():
             self._join(table["object_id"], attributes)
         write_parquet(self.folder / TABLE, table, {k: str(v) for k, v in attributes.items()})
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)
@@ -81,7 +82,7 @@ class ImageSetFolder:
     def _join(self, object_id: np.ndarray, attributes: Mapping[str, Any]) -> None:
         parts = sorted((self.folder / PARTS).glob("images-*.npy"))
         shape = np.load(parts[0], mmap_mode="r").shape[1:]
-        part = self.folder / f"{IMAGES}.part"
+        part = self.folder / f"{SET}.part"
         try:
             with h5py.File(part, "w") as file:
                 rows = min(_ROWS, len(object_id))
@@ -95,10 +96,10 @@ class ImageSetFolder:
                     piece = np.load(path, allow_pickle=False)
                     images[start : start + len(piece)] = piece
                     start += len(piece)
-            os.replace(part, self.folder / IMAGES)
+            os.replace(part, self.folder / SET)
         except OSError as problem:
             raise InputError(
-                f"{self.folder / IMAGES} can not be written: {problem}; free some space, then run "
+                f"{self.folder / SET} can not be written: {problem}; free some space, then run "
                 "the same command again."
             ) from problem
         finally:
@@ -113,14 +114,14 @@ class ImageSetFolder:
         )
 
 
-def load_images(folder: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
+def load_image_set(folder: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Some of the images of a finished set, [n, y, x, band].
 
     Raises:
         InputError: There is no finished set.
     """
     try:
-        with h5py.File(folder / IMAGES, "r") as file:
+        with h5py.File(folder / SET, "r") as file:
             return file["images"][start:stop]
     except (OSError, KeyError) as problem:
         raise InputError(f"{folder} holds no finished set of images: {problem}.") from problem

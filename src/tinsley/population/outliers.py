@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from tinsley.population.density import AbstractPopulation
 from tinsley.population.fit import reach
+from tinsley.population.reweight import mean_log_density
 from tinsley.population.summaries import Columns
 
 
@@ -40,7 +41,7 @@ def ensemble_log_density(
 ) -> np.ndarray:
     """Ln of the members' mean density at points of the unbounded space, [n]."""
     each = np.stack([np.asarray(member.log_prob(jnp.asarray(x)), float) for member in members])
-    return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
+    return mean_log_density(each)
 
 
 def rarest(log_density: np.ndarray, share: float, weight: np.ndarray | None = None) -> np.ndarray:

@@ -142,9 +142,9 @@ def _passing(
     return record(photometry(tables, theta), *survey, key=key).pass_probability
 
 
-def combine_members(log_ratio: np.ndarray) -> np.ndarray:
-    """Ln of the members' mean density: the prior where it is uncertain, [n, draw]."""
-    return np.logaddexp.reduce(log_ratio, axis=0) - np.log(len(log_ratio))
+def mean_log_density(each: np.ndarray) -> np.ndarray:
+    """Ln of the members' mean density, of those of each, [member, ...]: an uncertain prior's."""
+    return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
 
 
 def posterior_means(values: np.ndarray, log_weight: np.ndarray, log_ratio: np.ndarray) -> Band:

@@ -118,20 +118,34 @@ def require_columns(columns: Columns, names: list[str]) -> None:
         raise InputError("the population holds no galaxy; expected at least one draw.")
 
 
-def within(columns: Columns, ranges: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
-    """A slice: the galaxies whose properties are in ranges, the lower end included.
+def in_ranges(columns: Columns, ranges: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """True for the galaxies whose properties are all in ranges, lower ends included, [n].
 
     Args:
         columns: Of a population.
         ranges: Least and greatest value by property; infinite for no limit.
 
     Raises:
-        InputError: A column is missing; no galaxy is left.
+        InputError: A column is missing.
     """
     require_columns(columns, list(ranges))
     kept = np.ones(len(next(iter(columns.values()))), bool)
     for name, (low, high) in ranges.items():
         kept &= (columns[name] >= low) & (columns[name] < high)
+    return kept
+
+
+def within(columns: Columns, ranges: Mapping[str, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """A slice: the galaxies that are `in_ranges`.
+
+    Args:
+        columns: Of a population.
+        ranges: As for `in_ranges`.
+
+    Raises:
+        InputError: A column is missing; no galaxy is left.
+    """
+    kept = in_ranges(columns, ranges)
     if not kept.any():
         asked = ", ".join(f"{low:g} <= {name} < {high:g}" for name, (low, high) in ranges.items())
         raise InputError(f"no galaxy of the population has {asked}; widen the slice.")

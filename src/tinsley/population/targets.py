@@ -1,6 +1,6 @@
 """Target selection: a region of the population mapped to colours, and a cut that finds it.
 
-Say which draws are wanted (by redshift, star formation, anything that has a column), make the
+Say which draws are wanted (`in_ranges` of redshift, star formation, any column), make the
 catalogue that a survey would have of all of them (`tinsley.population.forecast`), and fit the cut:
 the direction in colour space that separates wanted from other galaxies best (Fisher's), and along
 it the limit that keeps most of the wanted at the purity asked for.
@@ -8,7 +8,6 @@ it the limit that keeps most of the wanted at the purity asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +59,6 @@ def colours(catalog: Columns, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
         [ab_magnitude(catalog[f"flux_{b}"]) - ab_magnitude(catalog[f"flux_{r}"]) for b, r in pairs],
         axis=1,
     )
-
-
-def wanted_region(columns: Columns, ranges: Mapping[str, tuple[float, float]]) -> np.ndarray:
-    """True for the galaxies whose properties are all in ranges, lower ends included, [n]."""
-    require_columns(columns, list(ranges))
-    inside = [(columns[n] >= low) & (columns[n] < high) for n, (low, high) in ranges.items()]
-    return np.all(inside, axis=0)
 
 
 def fit_colour_cut(
