@@ -7,6 +7,7 @@ to make: no calibration, no realism, but every part is the real one.
 from __future__ import annotations
 
 import gc
+import os
 import zlib
 from pathlib import Path
 
@@ -39,6 +40,11 @@ from tinsley.sps.ssp import SspGrid
 settings.register_profile("tinsley", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tinsley")
 
+if kept := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    # A worker that reads what another is writing would warn, and warnings are errors here.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    jax.config.update("jax_compilation_cache_dir", str(Path(kept) / worker))
+
 SMALL_FLOW = COUPLING | {
     "layers": 2,
     "width": 16,
@@ -52,7 +58,7 @@ SMALL_GRID = RedshiftGrid(0.008, 0.605, 24)
 SMALL_WAVE_AA = {"u": 3550.0, "g": 4770.0, "r": 6230.0, "i": 7630.0, "z": 9130.0}
 
 
-MOST_MAPS = 30_000
+MOST_MAPS = 40_000
 """Memory maps of a process from where on compiled programs are dropped. Linux allows 65,530; a
 worker that has run most of the suite gets there, and then XLA aborts it."""
 

@@ -60,6 +60,7 @@ def seen(small_posterior) -> Observation:
     return Observation(1.02 * flux, flux / 20, jnp.ones(5, bool), jnp.asarray(0.1))
 
 
+@pytest.mark.slow
 def test_oracle_knows_likelihood_prior_and_walls(small_posterior, seen, key):
     """Differences of the log density are those of chi^2 / 2 and of the normal prior."""
     y = jnp.asarray(0.5 * jax.random.normal(key, (40, small_posterior.space.n_unit)))

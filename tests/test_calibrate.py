@@ -268,6 +268,7 @@ def telling_errors() -> SigmaGivenFlux:
     return SigmaGivenFlux(mag, mean, 0.1 * mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mass", ["drawn", "integrated"])
 def test_errors_that_tell_the_flux_belong_to_the_likelihood(small_posterior, mass):
     """SEDflow's noise: calibrated with p(sigma | flux) in the weights, and not without it."""
@@ -287,6 +288,7 @@ def test_errors_that_tell_the_flux_belong_to_the_likelihood(small_posterior, mas
     assert holm({name: uniformity(ranks[name])["p"] for name in ranks})
 
 
+@pytest.mark.slow
 def test_a_wrong_likelihood_is_found(posterior, truth):
     """Errors understated by a third."""
     wrong = truth._replace(seen=truth.seen._replace(sigma=truth.seen.sigma * 0.67))

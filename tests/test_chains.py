@@ -77,6 +77,7 @@ def moments(x):
     return flat.mean(axis=0), np.cov(flat, rowvar=False), 1 / np.sqrt(float(ess))
 
 
+@pytest.mark.slow
 def test_correlated_normal(key):
     """5 standard errors in each of 9 numbers: a false alarm in 200,000 runs."""
     path = chains(correlated, key)
@@ -93,6 +94,7 @@ def test_correlated_normal(key):
     assert 0.6 < float(path.accepted) < 0.98
 
 
+@pytest.mark.slow
 def test_bent_ridge(key):
     """E[x1] = 0, var x1 = var(x0^2) + 0.3^2 = 2.09."""
     path = chains(bent, key)

@@ -115,6 +115,7 @@ def test_bad_options(tinsley, table, tmp_path):
             assert (code, "--seed" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_likelihoods(tinsley, ready, table, tmp_path):
     words = ("infer", table, "--draws", DRAWS, "--refine", "never")
     code, _, _ = tinsley(*words, "--out", tmp_path / "t", "--likelihood", "student-t", "--dof", 2.5)

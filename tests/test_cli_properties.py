@@ -169,6 +169,7 @@ def test_the_order_of_the_training_table_does_not_matter(made, trained):
     assert load_properties(made / "n.tinsley").spec.test == trained[1].spec.test
 
 
+@pytest.mark.slow
 def test_a_training_begins_with_the_encoder_of_another_model(made, trained):
     """At a rate of next to nothing the encoder stays what it was; the rest is new."""
     images = ("--images", made / "cutouts")

@@ -21,6 +21,8 @@ from tinsley.io.models import Networks, physics_checksums, save_model
 from tinsley.io.surveys import load_survey
 from tinsley.parameters import default_space
 
+pytestmark = pytest.mark.slow  # the whole demo, from compiling to figures
+
 FIGURES = {
     "star_forming_sequence", "galaxy_corner", "galaxy_sed", "residuals", "training_support",
     "trust",

@@ -276,7 +276,13 @@ SAMPLED = {
 }
 
 
-@pytest.mark.parametrize(("likelihood", "snr", "ratio", "limits"), SAMPLED.values(), ids=SAMPLED)
+@pytest.mark.parametrize(
+    ("likelihood", "snr", "ratio", "limits"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] * (name != "outlier"))
+        for name, case in SAMPLED.items()
+    ],
+)
 def test_sampled_mass_follows_its_exact_cdf(likelihood, snr, ratio, limits, key):
     flux = np.array([12.0, 40.0, 66.0, 75.0, 90.0]) * ratio
     limit = np.array([band in limits for band in "ugriz"])

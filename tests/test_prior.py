@@ -126,6 +126,7 @@ def test_mass_under_a_new_prior_is_that_of_quadrature(mass, from_prior, key):
     assert values.max() <= high + 1e-4
 
 
+@pytest.mark.slow
 def test_weights_of_the_trained_prior_itself_change_nothing(from_prior, key):
     entries = {"tau_ism": uniform(0.0, 3.0), MASS: uniform(7.0, 12.5)}
     seen = galaxy("faint")
@@ -148,7 +149,7 @@ def assert_agree(one, other, names):
         assert abs(means[0] - means[1]) < 4.5 * spread * np.hypot(*errors), name
 
 
-@pytest.mark.parametrize("name", ["faint", "red"])
+@pytest.mark.parametrize("name", [pytest.param("faint", marks=pytest.mark.slow), "red"])
 def test_weighted_draws_are_those_of_a_model_with_that_prior(name, small_posterior, key):
     """The other model draws the new prior itself, and needs no ratio."""
     entries = PARAMETERS | {MASS: uniform(8.0, 11.5)}

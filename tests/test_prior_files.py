@@ -258,6 +258,7 @@ def short(monkeypatch, own_cache):
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)
 
 
+@pytest.mark.slow
 def test_a_model_is_fine_tuned_to_another_prior(short, small_model_file, tmp_path, monkeypatch):
     prior = tmp_path / "dust.toml"
     prior.write_text(PARAMETERS)

@@ -67,7 +67,7 @@ def from_prior(posterior, seen, key):
     return weigh(posterior, seen._replace(redshift=redshift), x, log_q, key=key_mass)
 
 
-@pytest.mark.parametrize("name", ["faint", "red"])
+@pytest.mark.parametrize("name", [pytest.param("faint", marks=pytest.mark.slow), "red"])
 def test_draws_are_those_of_brute_force(name, free_posterior, key):
     key_draw, key_prior = jax.random.split(key)
     seen = galaxy(name)._replace(redshift=jnp.asarray(jnp.nan))  # not to be looked at
@@ -87,6 +87,7 @@ def test_draws_are_those_of_brute_force(name, free_posterior, key):
     assert np.all(inside)
 
 
+@pytest.mark.slow
 def test_a_truth_is_weighed_as_a_draw_is(free_posterior, small_simulator, key):
     truth = simulate_prior(free_posterior, small_simulator, 64, None, key, redshift=Redshift.FREE)
     assert "redshift" in truth.values

@@ -111,6 +111,7 @@ def test_the_mixtures_density_is_that_of_its_draws(small_posterior, galaxy, key)
     assert float(jnp.max(log_prior - log_q)) < np.log(8.0) + 1e-3
 
 
+@pytest.mark.slow
 def test_a_sampler_that_gives_up_has_no_evidence(small_posterior, galaxy, key):
     drawn = by_smc(small_posterior, galaxy, jnp.asarray(2), key)
     assert float(drawn.log_evidence) == -np.inf

@@ -309,7 +309,7 @@ def test_a_survey_of_other_bands_is_refused(change, small_loaded, tmp_path):
     write_parquet(tmp_path / "g.parquet", columns(), {})
     survey = dataclasses.replace(load_survey("sdss"), **change)
     catalog = open_catalog(tmp_path / "g.parquet", survey)
-    with pytest.raises(InputError, match="Choose another model or train one"):
+    with pytest.raises(InputError, match="Choose the survey sdss, another model, or train one"):
         run_catalog(small_loaded, catalog, None, tmp_path / "out", RunSettings(draws=DRAWS))
 
 

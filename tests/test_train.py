@@ -230,6 +230,7 @@ def papers_folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_bases(
     small_training, papers_folder, tmp_path, monkeypatch
 ):
@@ -334,6 +335,7 @@ def small_support(monkeypatch, own_cache):
     monkeypatch.setattr(cli_train, "N_LIMITS", 4)
 
 
+@pytest.mark.slow
 def test_a_model_is_taught_its_support(small_support, small_model_file, tmp_path, monkeypatch):
     whole, resumed = tmp_path / "whole.tinsley", tmp_path / "resumed.tinsley"
     options = [small_model_file, "--steps", 16, "--batch", 16]
