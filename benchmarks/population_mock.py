@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from machine import machine
-from population_mocks import KINDS, gama_like_noise, make_mock
+from population_mocks import HISTORIES, KINDS, gama_like_noise, make_mock
 from tinsley.catalog.population import (
     EnsembleSettings,
     describe_ensemble,
@@ -106,14 +106,18 @@ def fit(args: argparse.Namespace) -> None:
 
     members = fit_ensemble(setup, config, settings, out, about, on_steps)
     draws = draw_ensemble(members, derived_tables, settings)
-    theta = {k: jnp.asarray(v, dtype=float) for k, v in mock.theta.items()}
-    truth = {k: np.asarray(v) for k, v in (theta | derived(derived_tables, theta)).items()}
+    truth = mock.theta
+    if args.mock != HISTORIES:
+        theta = {k: jnp.asarray(v, dtype=float) for k, v in mock.theta.items()}
+        truth = {k: np.asarray(v) for k, v in (theta | derived(derived_tables, theta)).items()}
     uniform = space.theta(jax.random.normal(jax.random.key(2), (100_000, space.n_dim)))
     prior = {k: np.asarray(v) for k, v in (uniform | derived(derived_tables, uniform)).items()}
     ended = describe_ensemble(members, setup, settings)
     result = about | {
         "members": args.members,
-        "wasserstein_1": {n: compare(n, draws, truth, prior) for n in (*TARGETS, *ALSO)},
+        "wasserstein_1": {
+            n: compare(n, draws, truth, prior) for n in (*TARGETS, *ALSO) if n in truth
+        },
         "photometry_ratio": [round(m["photometry_ratio"], 3) for m in ended["members"]],
         "kl_nats": [round(m["best"]["kl"], 2) for m in ended["members"]],
         "temperature": ended["temperature"],

@@ -1,0 +1,149 @@
+"""The population behind real galaxies, redshifts hidden, against what their spectra say.
+
+    python benchmarks/population_sdss.py [--members 4] [--steps 1200] [--batch 1536] [--runs runs]
+
+`tinsley population` on the embedded SDSS galaxies with `--select "r < 17.77"`; their redshifts are
+not read. Then, for the population as observed: mean and Wasserstein-1 distance of redshift from the
+spectroscopic ones of the same galaxies, and of the masses from those that `tinsley infer` gives
+with the redshifts known (draws of all galaxies together; these are blurred by their own errors, of
+0.1 dex or so, as the population is not). Goes on where it was killed.
+
+Writes benchmarks/results/population-sdss.json and a figure beside the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from machine import machine
+from population_mock import wasserstein_1
+from tinsley.catalog.run import RunSettings, run_catalog
+from tinsley.cli.main import run
+from tinsley.io.catalogs import load_sample_catalog_path, open_catalog
+from tinsley.io.models import load_posterior
+from tinsley.io.populations import load_population
+from tinsley.io.results import new_file, write_json
+from tinsley.io.runs import iterate_draws
+from tinsley.io.surveys import load_survey
+from tinsley.io.tables import open_table
+from tinsley.population.summaries import SELECTED, density, over_members
+from tinsley.status import Refine
+
+RESULTS = Path(__file__).parent / "results"
+CUT, LIMIT_MAG = "r < 17.77", 17.77
+DRAWS = 200
+EDGES = {"redshift": np.linspace(0.0, 0.3, 61), "log10_mstar_msun": np.linspace(8.0, 12.5, 61)}
+TARGETS = {"mean_redshift": 0.01, "redshift_wasserstein_1": 0.015}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch", type=int, default=1536)
+    parser.add_argument("--prior", default="uniform")
+    parser.add_argument("--name", default="population-sdss", help="of the result")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+    out = args.runs / args.name
+    fit(args, out)
+    fitted = load_population(out)
+    truth = {"redshift": spectroscopic(), "log10_mstar_msun": masses(args.runs / "sdss-infer")}
+    report = {
+        "machine": machine(),
+        "galaxies": fitted.manifest["rows"],
+        "members": args.members,
+        "config": fitted.manifest["config"],
+        "prior": args.prior,
+        "photometry_ratio": [m["photometry_ratio"] for m in fitted.manifest["members"]],
+        "kl_nats": [m["best"]["kl"] for m in fitted.manifest["members"]],
+        "unreached_share": fitted.manifest["unreached_share"],
+        "targets": TARGETS,
+    }
+    report |= {name: compare(fitted.columns, name, true) for name, true in truth.items()}
+    write_json(RESULTS / f"{args.name}.json", report)
+    draw(fitted.columns, truth, out / "against_spectra.png")
+    print(report)
+
+
+def fit(args: argparse.Namespace, out: Path) -> None:
+    """The command itself."""
+    words = ["tinsley", "population", str(load_sample_catalog_path()), "--select", CUT]
+    words += ["--out", str(out), "--members", str(args.members), "--prior", args.prior]
+    words += ["--steps", str(args.steps), "--batch", str(args.batch), "--redshift-max", "0.6"]
+    sys.argv = words
+    try:
+        run()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
+def brighter(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """True for the galaxies that pass the cut."""
+    return 22.5 - 2.5 * np.log10(np.maximum(columns["flux_r"], 1e-9)) < LIMIT_MAG
+
+
+def spectroscopic() -> np.ndarray:
+    """Redshifts of the galaxies that pass the cut."""
+    table = open_table(load_sample_catalog_path())
+    pieces = table.pieces({"flux_r": "real", "redshift": "real"}, 65_536, 0)
+    columns = next(iter(pieces))
+    redshift = columns["redshift"][brighter(columns)]
+    return redshift[np.isfinite(redshift)]
+
+
+def masses(out: Path) -> np.ndarray:
+    """Formed masses of the same galaxies, redshifts known: equally weighted draws of all."""
+    survey = load_survey("sdss")
+    settings = RunSettings(draws=DRAWS, refine=Refine.NEVER)
+    catalog = open_catalog(load_sample_catalog_path(), survey)
+    run_catalog(load_posterior("sdss"), catalog, None, out, settings)
+    rng, parts = np.random.default_rng(0), []
+    table = open_table(load_sample_catalog_path())
+    columns = next(iter(table.pieces({"flux_r": "real", "object_id": "name"}, 65_536, 0)))
+    kept = set(np.asarray(columns["object_id"])[brighter(columns)].tolist())
+    for chunk in iterate_draws(out, DRAWS):
+        mass = chunk.theta["log10_mstar_msun"]
+        for name, draws, log_weight in zip(chunk.object_id, mass, chunk.log_weight, strict=True):
+            if name in kept:
+                weight = np.exp(log_weight.astype(float))
+                parts.append(rng.choice(draws, 20, p=weight / weight.sum()))
+    return np.concatenate(parts)
+
+
+def compare(columns: dict[str, np.ndarray], name: str, true: np.ndarray) -> dict[str, object]:
+    """Means and distance of a property, as observed."""
+    each = over_members(columns, lambda one, w: np.average(one[name], weights=w), SELECTED).each
+    return {
+        "wasserstein_1": round(wasserstein_1(columns[name], columns[SELECTED], true), 4),
+        "mean": round(float(each.mean()), 4),
+        "means_of_members": np.round(each, 4).tolist(),
+        "reference_mean": round(float(true.mean()), 4),
+        "reference_inside_members": bool(each.min() <= true.mean() <= each.max()),
+    }
+
+
+def draw(columns: dict[str, np.ndarray], truth: dict[str, np.ndarray], path: Path) -> None:
+    """Both distributions with the members' band."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for ax, (name, edges) in zip(axes, EDGES.items(), strict=True):
+        middle = 0.5 * (edges[1:] + edges[:-1])
+        band = density(columns, name, edges, SELECTED)
+        ax.fill_between(middle, *band.outer, alpha=0.3, color="C0", lw=0)
+        ax.plot(middle, band.median, color="C0", label="population, photometry alone")
+        label = "spectroscopic" if name == "redshift" else "galaxy by galaxy, redshift known"
+        ax.hist(truth[name], edges, density=True, histtype="step", color="k", label=label)
+        ax.set_xlabel(name)
+        ax.legend(frameon=False, fontsize=8)
+    with new_file(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
