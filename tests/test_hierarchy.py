@@ -104,13 +104,16 @@ def as_draws(x, *, as_observed=False) -> PosteriorDraws:
     there = jnp.asarray(x, dtype=float)
     log_passing = HardCut().log_probability(there.reshape(-1, x.shape[-1]), key=KEY)
     passing = log_passing.reshape(there.shape[:2]) if as_observed else None
-    return make_draws(there, jnp.zeros(there.shape[:2]), log_prior(there), passing)
+    weight = jnp.full(there.shape[:2], -np.log(there.shape[1]))
+    return make_draws(there, weight, log_prior(there), passing)
 
 
-def problem_of(draws, reference, *, passing=None, steps=400, batch=128) -> HierarchyProblem:
+def problem_of(
+    draws, reference, *, passing=None, steps=400, batch=128, own_draws=512
+) -> HierarchyProblem:
     return HierarchyProblem(
         draws, jnp.arange(draws.number), reference, jnp.ones(()), passing, jnp.ones(()),
-        batch=batch, chosen=4, own_draws=512, steps=steps,
+        batch=batch, chosen=4, own_draws=own_draws, steps=steps,
     )  # fmt: skip
 
 
@@ -133,15 +136,14 @@ def moments(population, number=40_000):
 
 def test_the_evidence_is_the_sum_in_float64():
     rng = np.random.default_rng(0)
-    x, log_weight = rng.normal(size=(7, 40, 2)), rng.normal(size=(7, 40))
+    x, weight = rng.normal(size=(7, 40, 2)), rng.dirichlet(np.ones(40), 7)
     passing = rng.uniform(0.1, 1, size=(7, 40))
     population = make_population({"kind": "mixture", "components": 2}, 2, key=KEY)
     population = eqx.tree_at(lambda p: p.mean, population, jnp.asarray([[0.5, 0.1], [-1.0, 0.3]]))
     prior = norm.logpdf(x).sum(axis=-1)
-    draws = make_draws(*(jnp.asarray(a, dtype=float) for a in (x, log_weight, prior,
+    draws = make_draws(*(jnp.asarray(a, dtype=float) for a in (x, np.log(weight), prior,
                                                                np.log(passing))))  # fmt: skip
     both = [multivariate_normal([0.5, 0.1]).pdf(x), multivariate_normal([-1.0, 0.3]).pdf(x)]
-    weight = np.exp(log_weight) / np.exp(log_weight).sum(axis=1, keepdims=True)
     term = weight * np.mean(both, axis=0) / np.exp(prior) / passing
     share = term / term.sum(axis=1, keepdims=True)
     found = evidence(population, draws)
@@ -310,7 +312,7 @@ def test_the_population_as_observed_is_found_behind_a_cut():
 
 # --- the ensemble ---
 
-MOCKS, MEMBERS = 50, 9
+MOCKS, MEMBERS, STEPS = 50, 9, 120
 
 
 def test_the_members_cover_the_truth():
@@ -336,18 +338,22 @@ def test_the_members_cover_the_truth():
         key_rows, key_reference, key_train = jax.random.split(key, 3)
         draws = PosteriorDraws(x_, jnp.full(x_.shape[:2], -np.log(64)), log_prior(x_))
         reference = draw_reference(uniform_reference(1), key=key_reference)
-        problem = problem_of(draws, reference, steps=200, batch=30)
+        problem = problem_of(draws, reference, steps=STEPS, batch=30, own_draws=32)
         rows = jax.random.randint(key_rows, (60,), 0, 60)
         problem = dataclasses.replace(problem, rows=rows)
-        schedule = OneCycle(200, 5e-2)
+        schedule = OneCycle(STEPS, 1e-1)
         start = start_training(gaussian(np.zeros(1), np.eye(1)), schedule)
-        state, _ = train_block((problem, observed_loss, schedule, 200), start, key_train)
+        state, _ = train_block((problem, observed_loss, schedule, STEPS), start, key_train)
         return state.average.mean[0, 0], state.average.factor[0, 0, 0]
 
     keys = jax.random.split(key_member, (MOCKS, MEMBERS))
-    means, log_widths = eqx.filter_jit(
-        jax.vmap(lambda x_, k: jax.vmap(lambda one: member(x_, one))(k))
-    )(x, keys)
+    # one after the other: small as they are, side by side they would cost no less
+    all_members = eqx.filter_jit(
+        lambda x_, k: jax.lax.map(
+            lambda mock: jax.lax.map(lambda one: member(mock[0], one), mock[1]), (x_, k)
+        )
+    )
+    means, log_widths = all_members(x, keys)
     for found, true in (
         (np.asarray(means), np.asarray(truths.mean)[:, 0]),
         (np.asarray(log_widths), np.log(width[:, 0, 0])),
@@ -378,14 +384,12 @@ def test_aimed_draws_are_of_the_same_posteriors_and_serve_the_population_better(
     aim = log_aim(rough, mock.draws.x)
     exact = np.asarray(evidence(narrow, mock.draws).log_evidence)
     kept = {}
+    equal = np.full(aim.shape, -np.log(4000))
     for label, log_more in (("aimed", np.asarray(aim)), ("plain", np.zeros(aim.shape))):
-        index = thin(log_more, 200, rng)
-        x = np.take_along_axis(mock.x, index[..., None], axis=1)
-        weight = -np.take_along_axis(log_more, index, axis=1)
-        there = jnp.asarray(x, dtype=float)
-        kept[label] = evidence(
-            narrow, make_draws(there, jnp.asarray(weight, dtype=float), log_prior(there))
-        )
+        index, weight = thin(equal, log_more, 200, rng)
+        there = jnp.asarray(np.take_along_axis(mock.x, index[..., None], axis=1), dtype=float)
+        draws = make_draws(there, jnp.asarray(weight, dtype=float), log_prior(there))
+        kept[label] = evidence(narrow, draws)
     assert np.median(kept["aimed"].ess) > 2 * np.median(kept["plain"].ess)
     off = np.asarray(kept["aimed"].log_evidence) - exact
     assert np.std(off) < 0.5 * np.std(np.asarray(kept["plain"].log_evidence) - exact)
@@ -405,14 +409,16 @@ def test_references_stay_where_the_draws_are():
 
 def test_thinning_keeps_every_mean():
     rng = np.random.default_rng(0)
-    x, log_weight = rng.normal(size=(3, 500)), 2 * rng.normal(size=(3, 500))
-    index = thin(log_weight, 20_000, rng)
-    weight = np.exp(log_weight)
-    exact = np.sum(weight * x, axis=1) / weight.sum(axis=1)
-    np.testing.assert_allclose(np.take_along_axis(x, index, axis=1).mean(axis=1), exact, atol=0.01)
-    few = thin(log_weight, 100, rng)
+    x, more = rng.normal(size=(3, 500)), rng.normal(size=(3, 500))
+    weight = rng.dirichlet(0.3 * np.ones(500), 3)
+    index, log_weight = thin(np.log(weight), more, 20_000, rng)
+    kept = np.take_along_axis(x, index, axis=1) * np.exp(log_weight)
+    np.testing.assert_allclose(kept.sum(axis=1), np.sum(weight * x, axis=1), atol=0.005)
+    np.testing.assert_allclose(np.exp(log_weight).sum(axis=1), 1, atol=0.005)
+    few, _ = thin(np.log(weight), more, 100, rng)
     count = np.stack([np.bincount(row, minlength=500) for row in few])
-    expected = 100 * weight / weight.sum(axis=1, keepdims=True)
+    expected = weight * np.exp(more)
+    expected *= 100 / expected.sum(axis=1, keepdims=True)
     assert np.abs(count - expected).max() < 1
 
 

@@ -238,14 +238,13 @@ def _thinned(
 ) -> tuple[np.ndarray, np.ndarray]:
     parts = []
     for log_weight, theta in _chunks(source):
-        shape = log_weight.shape
         needed = {name: theta[name] for name in (*space.space.names, REDSHIFT)}
         points = in_batches(_points_of(space, rough), needed, _AT_ONCE)
-        points = points.reshape(*shape, points.shape[-1])
-        index = thin(log_weight + points[..., -1], number, rng)
-        parts.append(np.take_along_axis(points, index[..., None], axis=1))
-    found = np.concatenate(parts)
-    return found[..., :-1], -found[..., -1]
+        points = points.reshape(*log_weight.shape, points.shape[-1])
+        index, thinned = thin(log_weight, points[..., -1], number, rng)
+        parts.append((np.take_along_axis(points[..., :-1], index[..., None], axis=1), thinned))
+    x, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return x, weights.astype(np.float32)
 
 
 def _points_of(

@@ -55,7 +55,7 @@ def make_draws(
 
     Args:
         x: The draws.
-        log_weight: ln of their weights, not normalised.
+        log_weight: ln of their weights, which sum to 1 for each galaxy; of `thin`, on average.
         log_prior: ln of the density that the weights were made under, in the coordinates of x.
         log_passing: ln of the probability of passing the survey's cut, for a population as
             observed; None for one of all galaxies, or where the survey does not select.
@@ -63,11 +63,10 @@ def make_draws(
     Raises:
         ValueError: A galaxy has no draw of finite weight.
     """
-    total = logsumexp(log_weight, axis=1, keepdims=True)
-    if not bool(jnp.isfinite(total).all()):
+    if not bool(jnp.isfinite(logsumexp(log_weight, axis=1)).all()):
         raise ValueError("every galaxy needs at least one draw of finite weight.")
     log_base = log_prior if log_passing is None else log_prior + log_passing
-    return PosteriorDraws(x, log_weight - total, log_base)
+    return PosteriorDraws(x, log_weight, log_base)
 
 
 def log_prior(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
@@ -75,26 +74,32 @@ def log_prior(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
     return jnp.sum(norm.logpdf(x), axis=-1)
 
 
-def thin(log_weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of draws of equal weight in the place of weighted ones, [n, number].
+def thin(
+    log_weight: np.ndarray, log_more: np.ndarray, number: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fewer draws in the place of many: which, and ln of their weights, [n, number] each.
 
-    Systematic resampling: a draw comes as often as its weight says, but for less than one.
+    Systematic resampling: a draw comes as often as its weight times `more` says, but for less than
+    one, and then weighs one over `more`, so that sums over the draws are right on average.
 
     Args:
-        log_weight: ln of the weights, [n, draw].
+        log_weight: ln of the weights, which sum to 1, [n, draw].
+        log_more: ln of how much more often than its weight says a draw is to come, [n, draw].
         number: How many to keep of each galaxy.
         rng: For the place where counting begins.
 
     Source:
         Kitagawa (1996).
     """
-    weight = np.exp(log_weight - np.max(log_weight, axis=1, keepdims=True)).astype(float)
-    level = np.cumsum(weight, axis=1) / np.sum(weight, axis=1, keepdims=True)
-    level[:, -1] = 1.0
-    start = rng.uniform(size=(len(level), 1))
-    wanted = (np.arange(number) + start) / number
+    total = (log_weight + log_more).astype(float)
+    most = np.max(total, axis=1, keepdims=True)
+    level = np.cumsum(np.exp(total - most), axis=1)
+    log_mean = np.log(level[:, -1:]) + most
+    level /= level[:, -1:]
+    wanted = (np.arange(number) + rng.uniform(size=(len(level), 1))) / number
     pairs = zip(level, wanted, strict=True)
-    return np.stack([np.searchsorted(one, where, side="left") for one, where in pairs])
+    index = np.stack([np.searchsorted(one, where, side="left") for one, where in pairs])
+    return index, log_mean - np.take_along_axis(log_more, index, axis=1) - np.log(number)
 
 
 def rough_population(draws: PosteriorDraws) -> Reference:
