@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tinsley.density.train import start_training, train_block
+from tinsley.density.train import Loss, start_training, train_block
 from tinsley.errors import InputError
 from tinsley.io.checkpoints import TrainingFolder
 from tinsley.io.populations import member_folder
@@ -52,13 +52,50 @@ class EnsembleSettings:
 
 
 @dataclass(frozen=True)
+class Road:
+    """What one way from data to a population differs in from another.
+
+    Attributes:
+        member: From a key, what a member's loss is given, and the problem of its photometry, with
+            its own reference: what it is described and drawn by.
+        loss: Of a population, what `member` gave, and a key.
+        judge: From a population, both of what `member` gave, and a key: `validation_loss`, by which
+            it is chosen, with `distance` and `kl` as in `Parts`, and whatever else.
+    """
+
+    member: Callable[[jax.Array], tuple[Any, Problem]]
+    loss: Loss
+    judge: Callable[[AbstractPopulation, Any, Problem, jax.Array], dict[str, float]]
+
+
+def photometry_road(setup: Setup) -> Road:
+    """The first road: synthetic against observed photometry."""
+
+    def member(key: jax.Array) -> tuple[Problem, Problem]:
+        problem = member_problem(setup.problem, key=key)
+        return problem, problem
+
+    def judge(
+        population: AbstractPopulation, _: Problem, problem: Problem, key: jax.Array
+    ) -> dict[str, float]:
+        value, parts = validate(population, problem, setup.held_out, key)
+        return {
+            "validation_loss": float(value),
+            "distance": float(parts.distance),
+            "kl": float(parts.kl),
+        }
+
+    return Road(member, population_loss, judge)
+
+
+@dataclass(frozen=True)
 class Member:
     """One population of the ensemble, trained.
 
     Attributes:
         number: Which, from 0.
         population: The density.
-        problem: What it was fitted to: its own bootstrap and reference.
+        problem: Of its photometry, with its own reference, and bootstrap if it was fitted to that.
         history: Its validations.
         rate: Peak learning rate.
         restarts: How often it had to begin anew.
@@ -84,6 +121,7 @@ def fit_ensemble(
     out: Path,
     about: dict[str, Any],
     on_steps: Callable[[int, int, float], None] = lambda member, step, loss: None,
+    road: Road | None = None,
 ) -> list[Member]:
     """Train every member; those that diverge even at the lowest rate are left out.
 
@@ -94,11 +132,12 @@ def fit_ensemble(
         out: Folder; `out/members/` holds a folder of checkpoints each.
         about: What must be the same for a member to be gone on with, plain values.
         on_steps: Called with member, steps done and loss after each validation.
+        road: How; the first road, from photometry, if not given.
 
     Raises:
         InputError: The folder holds members of other settings; no member converged.
     """
-    run_key = jax.random.key(settings.seed)
+    run_key, road = jax.random.key(settings.seed), road or photometry_road(setup)
     first = make_population(config.density, setup.problem.space.n_dim, key=run_key)
     members = []
     for number in range(settings.members):
@@ -109,7 +148,7 @@ def fit_ensemble(
                 member_folder(out, number, restarts), about | {"member": number, "rate": rate}
             )
             member = _train(
-                setup, config, folder, first, (number, rate, restarts), run_key, on_steps
+                road, config, folder, first, (number, rate, restarts), run_key, on_steps
             )
             if member is not None:
                 members.append(member)
@@ -123,7 +162,7 @@ def fit_ensemble(
 
 
 def _train(
-    setup: Setup,
+    road: Road,
     config: PopulationConfig,
     folder: TrainingFolder,
     first: AbstractPopulation,
@@ -134,7 +173,7 @@ def _train(
     """Train one member to its end, from its last checkpoint; None if it diverges."""
     number, rate, restarts = who
     keys = jax.random.split(jax.random.fold_in(run_key, number), 4)
-    problem = member_problem(setup.problem, key=keys[0])
+    fitted_to, problem = road.member(keys[0])
     schedule = config.schedule(rate)
     state, history = folder.resume(start_training(reseed(first, key=keys[1]), schedule))
     block = max(1, config.steps // config.validations)
@@ -142,21 +181,13 @@ def _train(
         if has_stopped([entry["validation_loss"] for entry in history], config.patience):
             break
         steps = min(block, config.steps - done)
-        state, losses = train_block((problem, population_loss, schedule, steps), state, keys[2])
-        value, parts = validate(state.average, problem, setup.held_out, keys[3])
-        if not (np.isfinite(losses).all() and np.isfinite(value)):
+        state, losses = train_block((fitted_to, road.loss, schedule, steps), state, keys[2])
+        judged = road.judge(state.average, fitted_to, problem, keys[3])
+        if not (np.isfinite(losses).all() and np.isfinite(judged["validation_loss"])):
             return None
-        history.append(
-            {
-                "step": done + steps,
-                "train_loss": float(jnp.mean(losses)),
-                "validation_loss": float(value),
-                "distance": float(parts.distance),
-                "kl": float(parts.kl),
-            }
-        )
+        history.append({"step": done + steps, "train_loss": float(jnp.mean(losses))} | judged)
         folder.save(state, history)
-        on_steps(number, done + steps, float(value))
+        on_steps(number, done + steps, judged["validation_loss"])
     return Member(number, folder.best(state.average), problem, history, rate, restarts)
 
 

@@ -11,6 +11,7 @@ from tinsley.cli.check import check
 from tinsley.cli.console import console
 from tinsley.cli.demo import demo
 from tinsley.cli.galspec import galspec
+from tinsley.cli.hierarchy import hierarchy
 from tinsley.cli.infer import infer
 from tinsley.cli.photometry import photometry
 from tinsley.cli.population import population
@@ -31,6 +32,7 @@ app.command()(demo)
 app.command()(galspec)
 app.command()(photometry)
 app.command()(population)
+app.command()(hierarchy)
 app.command()(prior)
 app.command()(simulate)
 app.command()(simulate_images)

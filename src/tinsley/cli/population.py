@@ -13,7 +13,8 @@ import typer
 from tinsley.cli.console import announce, console, progress
 
 if TYPE_CHECKING:
-    from tinsley.catalog.population import EnsembleSettings, Member
+    from tinsley.catalog.population import EnsembleSettings, Member, Road
+    from tinsley.io.catalogs import Catalog
     from tinsley.population.config import PopulationConfig
     from tinsley.population.fit import Setup
 
@@ -58,14 +59,8 @@ def population(
     members/ (what was trained), manifest.json, and corner.png, in which each marginal stands beside
     its prior: where they agree, the photometry said nothing.
     """
-    from tinsley.catalog.population import (
-        EnsembleSettings,
-        describe_ensemble,
-        draw_ensemble,
-        fit_ensemble,
-    )
+    from tinsley.catalog.population import EnsembleSettings
     from tinsley.io.models import build_model
-    from tinsley.io.populations import save_population
 
     chosen = _config(config, distance, steps, batch)
     redshifts = (redshift_min, redshift_max)
@@ -75,19 +70,8 @@ def population(
     settings = EnsembleSettings(members, draws, seed)
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
-    fitted = _fit(fit_ensemble, setup, chosen, settings, out, head)
-    columns = draw_ensemble(fitted, derived_tables, settings)
-    manifest = head | {"draws": draws, "command": shlex.join(sys.argv)}
-    manifest |= describe_ensemble(fitted, setup, settings)
-    manifest["noise"] = setup.problem.noise.to_dict()
-    save_population(out, columns, manifest, seed)
-    _save_corner(setup, derived_tables, columns, out)
-    worst = max(member["photometry_ratio"] for member in manifest["members"])
-    announce(
-        out,
-        f"{len(fitted)} populations; photometry within {worst:.2f} of its sampling noise; "
-        f"{manifest['unreached_share']:.1%} of the galaxies out of reach",
-    )
+    fitted = fit_with_bar(setup, chosen, settings, out, head)
+    save_ensemble(fitted, setup, derived_tables, settings, out, head)
 
 
 def _config(
@@ -117,10 +101,9 @@ def _setup(
     """Load everything: the set-up, the tables of derived properties, the manifest's head."""
     import jax
 
-    import tinsley
     from tinsley.errors import InputError
     from tinsley.io.catalogs import open_catalog
-    from tinsley.io.models import build_tables, physics_checksums
+    from tinsley.io.models import build_tables
     from tinsley.io.populations import read_prior, read_whole_photometry
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import fit_snr_given_flux
@@ -152,7 +135,17 @@ def _setup(
         raise
     except ValueError as problem:
         raise InputError(f"{path}: {problem}") from problem
-    head = {
+    words = {"select": select, "prior": prior, "config": config.to_dict(), "seed": seed}
+    return setup, derived_tables, manifest_head(table, setup, rows) | words
+
+
+def manifest_head(table: Catalog, setup: Setup, rows: dict[str, int]) -> dict[str, Any]:
+    """What a manifest says of the catalogue, the model and the space, whichever the road."""
+    import tinsley
+    from tinsley.io.models import physics_checksums
+
+    survey, space = table.survey, setup.problem.space
+    return {
         "version": tinsley.__version__,
         "survey": survey.name,
         "bands": list(survey.bands),
@@ -160,26 +153,23 @@ def _setup(
         "layout": table.layout.name,
         "input_sha256": table.checksum,
         "rows": rows,
-        "select": select,
-        "prior": prior,
-        "centre": centre.to_dict(),
-        "redshift_range": list(redshifts),
+        "centre": setup.problem.reference.to_dict(),
+        "redshift_range": list(space.redshift_range),
         "space": space.space.to_dict(),
-        "config": config.to_dict(),
-        "seed": seed,
-    }
-    return setup, derived_tables, head | physics_checksums()
+    } | physics_checksums()
 
 
-def _fit(
-    fit_ensemble: Any,
+def fit_with_bar(
     setup: Setup,
     config: PopulationConfig,
     settings: EnsembleSettings,
     out: Path,
     about: dict[str, Any],
+    road: Road | None = None,
 ) -> list[Member]:
     """Train with a bar for all members together."""
+    from tinsley.catalog.population import fit_ensemble
+
     count = "{task.completed:,}/{task.total:,} steps  loss {task.fields[loss]}"
     with progress("member {task.fields[member]}", count) as bar:
         total = settings.members * config.steps
@@ -189,7 +179,33 @@ def _fit(
             done = member * config.steps + step
             bar.update(task, completed=done, member=member, loss=f"{loss:.2f}")
 
-        return fit_ensemble(setup, config, settings, out, about, on_steps)
+        return fit_ensemble(setup, config, settings, out, about, on_steps, road)
+
+
+def save_ensemble(
+    members: list[Member],
+    setup: Setup,
+    derived_tables: Any,
+    settings: EnsembleSettings,
+    out: Path,
+    head: dict[str, Any],
+) -> None:
+    """Write draws, manifest and corner plot of a fitted ensemble, and say how it went."""
+    from tinsley.catalog.population import describe_ensemble, draw_ensemble
+    from tinsley.io.populations import save_population
+
+    columns = draw_ensemble(members, derived_tables, settings)
+    manifest = head | {"draws": settings.draws, "command": shlex.join(sys.argv)}
+    manifest |= describe_ensemble(members, setup, settings)
+    manifest["noise"] = setup.problem.noise.to_dict()
+    save_population(out, columns, manifest, settings.seed)
+    _save_corner(setup, derived_tables, columns, out)
+    worst = max(member["photometry_ratio"] for member in manifest["members"])
+    announce(
+        out,
+        f"{len(members)} populations; photometry within {worst:.2f} of its sampling noise; "
+        f"{manifest['unreached_share']:.1%} of the galaxies out of reach",
+    )
 
 
 def _save_corner(setup: Setup, derived_tables: Any, columns: dict[str, Any], out: Path) -> None:

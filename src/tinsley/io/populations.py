@@ -20,6 +20,7 @@ from tinsley.io.checkpoints import load_best
 from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
 from tinsley.observe.noise import AbstractNoise, noise_from_dict
+from tinsley.observe.survey import Photometry
 from tinsley.parameters import param_space_from_dict
 from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.reference import Reference, fit_reference, uniform_reference
@@ -39,6 +40,12 @@ def read_whole_photometry(
     Raises:
         InputError: A band is measured nowhere.
     """
+    rows, counts = read_whole_rows(catalog, selection)
+    return rows.flux, rows.sigma, counts
+
+
+def read_whole_rows(catalog: Catalog, selection: Selection) -> tuple[Photometry, dict[str, int]]:
+    """As `read_whole_photometry`, with all that is known of these galaxies."""
     rows = next(catalog.chunks(catalog.n_rows))
     usable = rows.usable
     absent = ~rows.mask[usable].any(axis=0)
@@ -57,7 +64,7 @@ def read_whole_photometry(
         "below_cut": int((whole & ~kept).sum()),
         "used": int(kept.sum()),
     }
-    return rows.flux[kept], rows.sigma[kept], counts
+    return rows.take(kept), counts
 
 
 def read_prior(name: str, space: PopulationSpace, model: GalaxyModel) -> Reference:

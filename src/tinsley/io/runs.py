@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +28,24 @@ class ChunkDraws:
     object_id: np.ndarray
     log_weight: np.ndarray
     theta: dict[str, np.ndarray]
+
+
+def load_manifest(run: Path) -> dict[str, Any]:
+    """What a finished run of `tinsley infer` was.
+
+    Raises:
+        InputError: The folder holds no finished run, or one that kept no draws.
+    """
+    path = run / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as problem:
+        raise InputError(
+            f"{run} holds no finished run of `tinsley infer`: {path.name} can not be read."
+        ) from problem
+    if not manifest.get("keep_draws") or not any((run / "draws").glob("draws-*.parquet")):
+        raise InputError(f"{run} holds no draws; run `tinsley infer` again, without --no-draws.")
+    return dict(manifest)
 
 
 def load_galaxies(run: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:

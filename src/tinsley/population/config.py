@@ -87,3 +87,31 @@ CONFIGS = {
     "mixture": dataclasses.replace(TINSLEY, density=MIXTURE, rate=1e-2),
 }
 """What `--config` can be; "mixture" is the baseline."""
+
+
+@dataclass(frozen=True)
+class HierarchyConfig:
+    """How to fit a population to posteriors.
+
+    Attributes:
+        common: What both roads have; its batch counts galaxies, and its distance only describes.
+        draws: Kept of each galaxy.
+        chosen: Of these, how many the slope is taken from, each step.
+        own_draws: Draws of the population a step.
+        held_out: Most galaxies that a validation looks at.
+    """
+
+    common: PopulationConfig = dataclasses.replace(TINSLEY, steps=1500, batch=64)  # noqa: RUF009
+    draws: int = 256
+    chosen: int = 4
+    own_draws: int = 256
+    held_out: int = 512
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files."""
+        own = ("draws", "chosen", "own_draws", "held_out")
+        return self.common.to_dict() | {"hierarchy": {name: getattr(self, name) for name in own}}
+
+
+HIERARCHY = HierarchyConfig()
+"""The default of the second road."""

@@ -82,17 +82,16 @@ def make_setup(
     require_galaxies(len(flux))
     key_split, key_noise = jax.random.split(key)
     view = make_view(flux, sigma, colours=config.colours)
-    rows = np.asarray(jax.random.permutation(key_split, len(flux)))
-    out = min(int(HELD_OUT_SHARE * len(flux)), MAX_HELD_OUT)
-    points = np.asarray(view(jnp.asarray(flux, dtype=float)))[rows]
-    temperature = distance_noise(config.distance, points[out:], NOISE_SAMPLE, key=key_noise)
+    kept, out = split_rows(len(flux), key=key_split)
+    points = np.asarray(view(jnp.asarray(flux, dtype=float)))
+    temperature = distance_noise(config.distance, points[kept], NOISE_SAMPLE, key=key_noise)
     problem = Problem(
         space=model[0],
         tables=model[1],
         noise=survey[0],
         selection=survey[1],
         view=view,
-        observed=jnp.asarray(points[out:]),
+        observed=jnp.asarray(points[kept]),
         reference=centre,
         distance=config.distance,
         temperature=jnp.asarray(max(temperature, 1e-8), dtype=float),
@@ -102,7 +101,14 @@ def make_setup(
         batch=config.batch,
         steps=config.steps,
     )
-    return Setup(problem, jnp.asarray(points[:out]))
+    return Setup(problem, jnp.asarray(points[out]))
+
+
+def split_rows(number: int, *, key: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a catalogue to train on, and those to hold out, in random order."""
+    rows = np.asarray(jax.random.permutation(key, number))
+    out = min(int(HELD_OUT_SHARE * number), MAX_HELD_OUT)
+    return rows[out:], rows[:out]
 
 
 def member_problem(problem: Problem, *, key: Array) -> Problem:

@@ -94,3 +94,11 @@ def draw_reference(centre: Reference, *, key: Array) -> Reference:
     scale = width / jnp.sqrt(jnp.diagonal(covariance))
     factor = jnp.linalg.cholesky(covariance * scale[:, None] * scale)
     return Reference(centre.mean + centre.factor @ mean, centre.factor @ factor)
+
+
+def towards(reference: Reference, centre: Reference, share: float) -> Reference:
+    """Part of the way from `centre`, share 0, to a reference, share 1: both moments are mixed."""
+    mean = centre.mean + share * (reference.mean - centre.mean)
+    covariances = (one.factor @ one.factor.T for one in (reference, centre))
+    covariance = sum(c * w for c, w in zip(covariances, (share, 1.0 - share), strict=True))
+    return Reference(mean, jnp.linalg.cholesky(jnp.asarray(covariance)))
