@@ -107,6 +107,17 @@ def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path
 
 
 @pytest.mark.slow
+def test_known_redshifts_count(command, tmp_path):
+    redshift = np.linspace(0.045, 0.06, N)
+    assert command("--redshift", "given", table={"redshift": redshift}) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["redshift"] == "given"
+    assert manifest["rows"]["redshift_out_of_range"] == np.sum(redshift < 0.05)
+    assert manifest["rows"]["used"] == np.sum(redshift >= 0.05)
+    assert command(table={"redshift": redshift}) == 2  # the same folder, redshifts free
+
+
+@pytest.mark.slow
 def test_a_member_that_diverges_begins_anew_more_slowly(command, tmp_path, monkeypatch):
     real = ensemble.train_block
 
@@ -133,6 +144,10 @@ REFUSED = [
     (("--select", "r < bright"), None, "is no cut"),
     (("--select", "r < 3"), None, "at least 200 galaxies"),
     (("--prior", "nowhere.parquet"), None, "nowhere.parquet"),
+    (("--redshift", "given"), None, "redshift"),
+    (("--redshift", "given"), {"redshift": np.full(N, 0.5)}, "at least 200 galaxies"),
+    (("--redshift", "given"), {"redshift": np.full(N, 0.055), "redshift_err": np.full(N, 0.01)},
+     "needs exact redshifts"),
     (("--redshift-min", 0.5), None, "expected --redshift-min below"),
     ((), {"flux_g": np.full(N, np.nan), "flux_err_g": np.full(N, np.nan)}, "measured in g"),
     ((), {f"flux_{b}": np.full(N, 5.0) for b in "ugriz"}

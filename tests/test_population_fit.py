@@ -105,14 +105,31 @@ def test_what_the_photometry_does_not_say_stays_with_the_reference(fitted):
         assert 0.8 < np.std(x[:, column]) < 1.2
 
 
+def as_population(truth, space):
+    """A diagonal Gaussian as a density that can be judged."""
+    one = make_population({"kind": "mixture", "components": 1}, space.n_dim, key=KEY)
+    log_width = jnp.diag(jnp.log(jnp.diagonal(truth.factor)))[None]
+    return dataclasses.replace(one, mean=truth.mean[None], factor=log_width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.4, 2.5), (0.08, 10.0, np.inf)])
+def test_known_redshifts_must_be_the_populations(shift, least, most, space, small_posterior, truth):
+    """The true population is at the noise with its own redshifts, and far from it with others."""
+    tables = small_posterior.tables
+    catalog = catalog_of(truth, space, tables, 5000)
+    redshift = np.asarray(space.theta(truth.sample(5000, key=KEY))["redshift"]) + shift
+    model, survey = (space, tables), (noise(), FREE)
+    centre = uniform_reference(space.n_dim)
+    own = make_setup(CONFIG, model, survey, catalog, centre, key=KEY, redshift=redshift)
+    parts = validate(as_population(truth, space), own.problem, own.held_out, KEY)[1]
+    assert least < ratio(own, parts) < most
+
+
 @pytest.mark.slow
 def test_the_truth_is_at_the_noise_and_the_prior_is_not(setup, truth, space):
     """The temperature is measured rightly: the true population costs about what noise costs."""
-
-    one = make_population({"kind": "mixture", "components": 1}, space.n_dim, key=KEY)
-    log_width = jnp.diag(jnp.log(jnp.diagonal(truth.factor)))[None]
-    exact = dataclasses.replace(one, mean=truth.mean[None], factor=log_width)
-    parts = validate(exact, setup.problem, setup.held_out, KEY)[1]
+    parts = validate(as_population(truth, space), setup.problem, setup.held_out, KEY)[1]
     assert 0.4 < ratio(setup, parts) < 2.5
     divergence = 0.5 * np.sum(
         np.diagonal(np.asarray(truth.factor)) ** 2 - 1 + np.asarray(truth.mean) ** 2

@@ -124,6 +124,18 @@ def test_the_view_is_standardised_and_undone_by_nothing(colours):
         assert np.all(redder[:, 1:] > 0)
 
 
+def test_a_known_redshift_is_one_more_column():
+    rng = np.random.default_rng(0)
+    flux = 10 ** rng.normal(1, 0.3, (3000, 3))
+    redshift = rng.uniform(0.1, 0.3, 3000)
+    told, plain = make_view(flux, 0.01 * flux, redshift), make_view(flux, 0.01 * flux)
+    flux, z = (jnp.asarray(a, dtype=float) for a in (flux, redshift))
+    columns = np.asarray(told(flux, z))
+    np.testing.assert_allclose(columns[:, :-1], plain(flux, z), rtol=1e-5)
+    standard = (redshift - 0.2) / 0.068
+    np.testing.assert_allclose(columns[:, -1], 4 * np.arcsinh(standard / 4), atol=0.1)
+
+
 def test_galaxies_that_are_all_the_same_are_refused():
     flux = np.full((50, 3), 7.0)
     with pytest.raises(ValueError, match="does not vary"):

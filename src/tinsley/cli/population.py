@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinsley.cli.console import announce, console, progress
+from tinsley.status import Redshift
 
 if TYPE_CHECKING:
     from tinsley.catalog.population import EnsembleSettings, Member, Road
@@ -49,15 +50,19 @@ def population(
     batch: Annotated[
         int | None, typer.Option(min=16, help="Galaxies a step [the configuration's].")
     ] = None,
+    redshift: Annotated[
+        Redshift, typer.Option(help="free: from the photometry; given: those of the table count.")
+    ] = Redshift.FREE,
     redshift_min: Annotated[float, typer.Option(min=0.003, max=1.9)] = 0.01,
     redshift_max: Annotated[float, typer.Option(min=0.004, max=2.0)] = 0.6,
 ) -> None:
     """Infer the population behind CATALOG: redshift, mass, star formation, metallicity, dust.
 
-    No redshift is needed, and none is read. Writes population.parquet (galaxies drawn from the
-    population: with the weights `selected_weight` as observed, without them selection undone),
-    members/ (what was trained), manifest.json, and corner.png, in which each marginal stands beside
-    its prior: where they agree, the photometry said nothing.
+    No redshift is needed, and none is read, unless --redshift given says that the table's are
+    exact: then the population has to agree with them too. Writes population.parquet (galaxies drawn
+    from the population: with the weights `selected_weight` as observed, without them selection
+    undone), members/ (what was trained), manifest.json, and corner.png, in which each marginal
+    stands beside its prior: where they agree, the photometry said nothing.
     """
     from tinsley.catalog.population import EnsembleSettings
     from tinsley.io.models import build_model
@@ -65,7 +70,7 @@ def population(
     chosen = _config(config, distance, steps, batch)
     redshifts = (redshift_min, redshift_max)
     setup, derived_tables, head = _setup(
-        (catalog, survey, layout), (select, prior, redshifts), chosen, build_model(), seed
+        (catalog, survey, layout, redshift), (select, prior, redshifts), chosen, build_model(), seed
     )
     settings = EnsembleSettings(members, draws, seed)
     used = head["rows"]["used"]
@@ -92,7 +97,7 @@ def _config(
 
 
 def _setup(
-    source: tuple[Path, str, str | None],
+    source: tuple[Path, str, str | None, Redshift],
     beliefs: tuple[str, str, tuple[float, float]],
     config: PopulationConfig,
     model: Any,
@@ -104,7 +109,7 @@ def _setup(
     from tinsley.errors import InputError
     from tinsley.io.catalogs import open_catalog
     from tinsley.io.models import build_tables
-    from tinsley.io.populations import read_prior, read_whole_photometry
+    from tinsley.io.populations import read_prior, read_whole_rows
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import fit_snr_given_flux
     from tinsley.parameters import default_space
@@ -112,30 +117,35 @@ def _setup(
     from tinsley.population.space import PopulationSpace
     from tinsley.population.synthetic import parse_selection
 
-    (path, survey_name, layout), (select, prior, redshifts) = source, beliefs
+    (path, survey_name, layout, given), (select, prior, redshifts) = source, beliefs
+    known = given == Redshift.GIVEN
     if redshifts[0] >= redshifts[1]:
         raise InputError(
             f"expected --redshift-min below --redshift-max; got {redshifts[0]} and {redshifts[1]}."
         )
     survey = load_survey(survey_name)
-    table = open_catalog(path, survey, layout, needs_redshift=False)
+    table = open_catalog(path, survey, layout, needs_redshift=known)
     try:
         selection = parse_selection(select, survey.bands)
-        flux, sigma, rows = read_whole_photometry(table, selection)
+        used, rows = read_whole_rows(table, selection, redshifts if known else None)
+        flux, sigma = used.flux, used.sigma
         require_galaxies(len(flux))
         tables, derived_tables = build_tables(survey.filters, redshifts)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         centre = read_prior(prior, space, model)
         noise = fit_snr_given_flux(flux, sigma, flux > -float("inf"))
         key = jax.random.key(seed)
+        told = used.redshift if known else None
         setup = make_setup(
-            config, (space, tables), (noise, selection), (flux, sigma), centre, key=key
-        )
+            config, (space, tables), (noise, selection), (flux, sigma), centre,
+            key=key, redshift=told,
+        )  # fmt: skip
     except InputError:
         raise
     except ValueError as problem:
         raise InputError(f"{path}: {problem}") from problem
     words = {"select": select, "prior": prior, "config": config.to_dict(), "seed": seed}
+    words |= {"redshift": str(given)}
     return setup, derived_tables, manifest_head(table, setup, rows) | words
 
 

@@ -20,13 +20,14 @@ from tinsley.io.checkpoints import load_best
 from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
 from tinsley.observe.noise import AbstractNoise, noise_from_dict
-from tinsley.observe.survey import Photometry
+from tinsley.observe.survey import Photometry, with_redshift_range
 from tinsley.parameters import param_space_from_dict
 from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.reference import Reference, fit_reference, uniform_reference
 from tinsley.population.space import PopulationSpace
 from tinsley.population.synthetic import Selection, parse_selection
 from tinsley.sps.galaxy import GalaxyModel
+from tinsley.status import Status
 
 TABLE, MANIFEST = "population.parquet", "manifest.json"
 UNIFORM = "uniform"
@@ -44,10 +45,23 @@ def read_whole_photometry(
     return rows.flux, rows.sigma, counts
 
 
-def read_whole_rows(catalog: Catalog, selection: Selection) -> tuple[Photometry, dict[str, int]]:
-    """As `read_whole_photometry`, with all that is known of these galaxies."""
+def read_whole_rows(
+    catalog: Catalog,
+    selection: Selection,
+    redshift_range: tuple[float, float] | None = None,
+) -> tuple[Photometry, dict[str, int]]:
+    """As `read_whole_photometry`, with all that is known of these galaxies.
+
+    Args:
+        catalog: The galaxies.
+        selection: The cut that they have passed.
+        redshift_range: Galaxies whose redshift is not in it, or not there, are left out too; None
+            where redshifts do not matter.
+    """
     rows = next(catalog.chunks(catalog.n_rows))
-    usable = rows.usable
+    if redshift_range is not None:
+        rows = _at_known_redshifts(rows, redshift_range)
+    usable, elsewhere = rows.usable, rows.status == Status.REDSHIFT_OUT_OF_RANGE
     absent = ~rows.mask[usable].any(axis=0)
     if usable.any() and absent.any():
         names = [b for b, gone in zip(catalog.survey.bands, absent, strict=True) if gone]
@@ -59,12 +73,22 @@ def read_whole_rows(catalog: Catalog, selection: Selection) -> tuple[Photometry,
     kept = whole & selection.passes(rows.flux, rows.sigma)
     counts = {
         "rows": len(rows),
-        "bad_input": int((~usable).sum()),
+        "bad_input": int((~usable & ~elsewhere).sum()),
+        "redshift_out_of_range": int(elsewhere.sum()),
         "band_missing": int((usable & ~whole).sum()),
         "below_cut": int((whole & ~kept).sum()),
         "used": int(kept.sum()),
     }
     return rows.take(kept), counts
+
+
+def _at_known_redshifts(rows: Photometry, redshift_range: tuple[float, float]) -> Photometry:
+    if rows.redshift_prior is not None:
+        raise InputError(
+            "--redshift given needs exact redshifts, and these have errors or a p(z): leave them "
+            "to the photometry (--redshift free), or drop the column to take them as exact."
+        )
+    return with_redshift_range(rows, *redshift_range)
 
 
 def read_prior(name: str, space: PopulationSpace, model: GalaxyModel) -> Reference:

@@ -17,7 +17,7 @@ from tinsley.population.density import AbstractPopulation
 from tinsley.population.distance import distance_noise
 from tinsley.population.objective import Parts, Problem, objective_parts
 from tinsley.population.reference import Reference, draw_reference
-from tinsley.population.space import PopulationSpace
+from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.synthetic import Selection, make_view, record
 from tinsley.sps.derived import DerivedTables, derived
 
@@ -64,6 +64,7 @@ def make_setup(
     centre: Reference,
     *,
     key: Array,
+    redshift: np.ndarray | None = None,
 ) -> Setup:
     """Hold some galaxies out, and measure the temperature on the others.
 
@@ -74,6 +75,7 @@ def make_setup(
         catalog: Flux and error, nanomaggies, [n, band] each, every band measured.
         centre: Centre of the hyperprior: the prior.
         key: For the split and the temperature.
+        redshift: The catalogue's, where they are known, [n]: the population is fitted to them too.
 
     Raises:
         ValueError: There are too few galaxies, or they are all the same.
@@ -81,9 +83,10 @@ def make_setup(
     flux, sigma = catalog
     require_galaxies(len(flux))
     key_split, key_noise = jax.random.split(key)
-    view = make_view(flux, sigma, colours=config.colours)
+    view = make_view(flux, sigma, redshift, colours=config.colours)
     kept, out = split_rows(len(flux), key=key_split)
-    points = np.asarray(view(jnp.asarray(flux, dtype=float)))
+    told = None if redshift is None else jnp.asarray(redshift, dtype=float)
+    points = np.asarray(view(jnp.asarray(flux, dtype=float), told))
     temperature = distance_noise(config.distance, points[kept], NOISE_SAMPLE, key=key_noise)
     problem = Problem(
         space=model[0],
@@ -181,8 +184,11 @@ def draw_photometry(
     """Synthetic galaxies as observed, in the problem's view."""
     key_draw, key_record = jax.random.split(key)
     x, _ = population.sample_and_log_prob(number, key=key_draw)
-    flux = photometry(problem.tables, problem.space.theta(x))
-    return problem.view(record(flux, problem.noise, problem.selection, key=key_record).flux)
+    theta = problem.space.theta(x)
+    made = record(
+        photometry(problem.tables, theta), problem.noise, problem.selection, key=key_record
+    )
+    return problem.view(made.flux, theta[REDSHIFT])
 
 
 def unreached_share(observed: np.ndarray, synthetic: np.ndarray) -> float:

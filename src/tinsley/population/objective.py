@@ -31,7 +31,7 @@ from tinsley.observe.photometry import BandTables, photometry
 from tinsley.population.density import AbstractPopulation
 from tinsley.population.distance import AbstractDistance
 from tinsley.population.reference import Reference
-from tinsley.population.space import PopulationSpace
+from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.synthetic import Selection, View, record
 
 INVISIBLE = 1e-6
@@ -78,7 +78,7 @@ class Problem(AbstractAnnealed):
         tables: Forward model.
         noise: Errors given the true flux.
         selection: What the survey keeps.
-        view: Where photometry is compared.
+        view: Where galaxies are compared.
         observed: The catalogue in that view, [n, k].
         reference: What the population is believed to be.
         distance: Between synthetic and observed.
@@ -148,15 +148,15 @@ def objective_parts(
     """
     key_draw, key_record, key_distance = jax.random.split(key, 3)
     x, log_density = population.sample_and_log_prob(observed.shape[0], key=key_draw)
+    theta = problem.space.theta(x)
     made = record(
-        photometry(problem.tables, problem.space.theta(x)),
+        photometry(problem.tables, theta),
         problem.noise,
         problem.selection,
         key=key_record,
         noise_share=problem.annealing.noise_share(problem.progress),
     )
     log_passing = jnp.log(made.pass_probability + INVISIBLE)
-    distance = problem.distance(
-        problem.view(made.flux), observed, None, key=key_distance, progress=problem.progress
-    )
+    points = problem.view(made.flux, theta[REDSHIFT])
+    distance = problem.distance(points, observed, None, key=key_distance, progress=problem.progress)
     return Parts(distance, jnp.mean(log_density - problem.reference.log_prob(x) - log_passing))

@@ -108,29 +108,35 @@ def _limit(selection: Selection, sigma: Array) -> Array:
 
 
 class View(eqx.Module):
-    """The space in which synthetic and observed photometry are compared.
+    """The space in which synthetic and observed galaxies are compared.
 
     asinh magnitudes (Lupton et al. 1999), which negative fluxes have too, each band softened at its
     own typical error; standardised by the catalogue. With `colours` the magnitude of the reference
     band and the differences between neighbouring bands take the place of all magnitudes: these are
-    so alike that most directions would look at brightness alone.
+    so alike that most directions would look at brightness alone. Where the catalogue's redshifts
+    are known they are one more column, the last, which has no noise.
 
     Attributes:
         softening: Nanomaggies, [band].
-        centre: Median of each column, mag.
-        scale: Half of the range from 16 to 84 % of each column, mag.
+        centre: Median of each column.
+        scale: Half of the range from 16 to 84 % of each column.
         colours: Whether columns are one magnitude and the colours.
+        redshift: Whether there is a column of redshifts.
     """
 
     softening: Array
     centre: Array
     scale: Array
     colours: bool = eqx.field(static=True)
+    redshift: bool = eqx.field(static=True, default=False)
 
-    def __call__(self, flux: Float[Array, "n band"]) -> Float[Array, "n k"]:
-        """Columns of each galaxy, standardised."""
-        columns = (_columns(flux, self.softening, self.colours) - self.centre) / self.scale
-        return _FAR * jnp.arcsinh(columns / _FAR)
+    def __call__(
+        self, flux: Float[Array, "n band"], redshift: Float[Array, " n"] | None = None
+    ) -> Float[Array, "n k"]:
+        """Columns of each galaxy, standardised; the redshift is looked at where it is a column."""
+        told = redshift if self.redshift else None
+        columns = _columns(flux, told, self.softening, self.colours)
+        return _FAR * jnp.arcsinh((columns - self.centre) / self.scale / _FAR)
 
 
 def asinh_magnitude(flux: Array, softening: Array) -> Array:
@@ -139,33 +145,47 @@ def asinh_magnitude(flux: Array, softening: Array) -> Array:
     return AB_ZEROPOINT_MAG - asinh / FLUX_PER_MAG
 
 
-def make_view(flux: np.ndarray, sigma: np.ndarray, *, colours: bool = True) -> View:
+def make_view(
+    flux: np.ndarray,
+    sigma: np.ndarray,
+    redshift: np.ndarray | None = None,
+    *,
+    colours: bool = True,
+) -> View:
     """The view that a catalogue is standardised in.
 
     Args:
         flux: Observed, nanomaggies, [n, band].
         sigma: Errors, nanomaggies, [n, band].
+        redshift: Where they are known, [n].
         colours: See `View`.
 
     Raises:
         ValueError: A column does not vary: its galaxies are all the same.
     """
     softening = jnp.asarray(np.quantile(sigma, 0.1, axis=0), dtype=float)
-    columns = np.asarray(_columns(jnp.asarray(flux, dtype=float), softening, colours))
+    told = None if redshift is None else jnp.asarray(redshift, dtype=float)
+    columns = np.asarray(_columns(jnp.asarray(flux, dtype=float), told, softening, colours))
     low, centre, high = np.quantile(columns, (0.16, 0.5, 0.84), axis=0)
     if not (high - low > 1e-4).all():
         raise ValueError("the galaxies' photometry does not vary; expected galaxies that differ.")
-    return View(softening, jnp.asarray(centre), jnp.asarray((high - low) / 2), colours)
+    scale = jnp.asarray((high - low) / 2)
+    return View(softening, jnp.asarray(centre), scale, colours, redshift is not None)
 
 
-def _columns(flux: Array, softening: Array, colours: bool) -> Array:  # noqa: FBT001
+def _columns(
+    flux: Array,
+    redshift: Array | None,
+    softening: Array,
+    colours: bool,  # noqa: FBT001
+) -> Array:
     magnitude = asinh_magnitude(flux, softening)
-    if not colours:
-        return magnitude
     reference = magnitude.shape[-1] // 2
-    return jnp.concatenate(
-        [magnitude[..., reference : reference + 1], -jnp.diff(magnitude, axis=-1)], axis=-1
-    )
+    columns = [magnitude]
+    if colours:
+        columns = [magnitude[..., reference : reference + 1], -jnp.diff(magnitude, axis=-1)]
+    columns += [] if redshift is None else [redshift[..., None]]
+    return jnp.concatenate(columns, axis=-1)
 
 
 def parse_selection(words: str, bands: tuple[str, ...]) -> Selection:
