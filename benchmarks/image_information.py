@@ -10,6 +10,8 @@ whole galaxies from ugriz photometry and redshift, and from gri images too (`tin
 - Gain in one parameter: mean difference of the ln of its marginal density at the truth, by normal
   kernels over the draws (`tinsley.infer.information.log_marginal`), in the normal quantile of its
   range. What photometry says: the same against the distribution in the training set.
+- Where both are trained: the flow of each for `--steps`. The encoder of images learns more slowly, so
+  that it gets `--rounds` trainings, each with a new flow; only the last one's flow counts.
 - Errors: bootstrap over the test galaxies. Another training would differ by more than that says.
 
 If both posteriors were exact, a gain would be the mutual information of parameter and image, given
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64, help="of the simulated images")
     parser.add_argument("--averaged", type=int, default=32, help="to so many pixels")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=2, help="of the training with images")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--work", type=Path, default=Path("runs/image_information"))
@@ -94,7 +97,7 @@ def main() -> None:
     models = {name: train(options, work, name) for name in MODELS}
     truth = {name: parameters(folder) for name, folder in folders.items()}
     found = {name: ask(models[name], folders["test"], truth, options.draws) for name in MODELS}
-    kept = ("galaxies", "test", "pixels", "averaged", "steps", "batch", "draws")
+    kept = ("galaxies", "test", "pixels", "averaged", "steps", "rounds", "batch", "draws")
     report: dict[str, Any] = {"machine": machine()}
     report["settings"] = {name: getattr(options, name) for name in kept}
     report |= gains(found, truth)
@@ -122,13 +125,20 @@ def simulate(options: argparse.Namespace, work: Path) -> dict[str, Path]:
 
 
 def train(options: argparse.Namespace, work: Path, name: str) -> LoadedProperties:
-    path, folder = work / f"{name}.tinsley", work / "training"
-    told = ["--table", str(folder / "galaxies.parquet")]
-    if name == "images":
-        told += ["--images", str(folder / "images.h5"), "--pixels", str(options.averaged)]
-    if not path.exists():
-        told += ["--steps", str(options.steps), "--batch", str(options.batch)]
-        command("train", "posterior", *told, "--run", str(work / f"run-{name}"), "--out", str(path))
+    """A model; of images in rounds, each of which begins with the encoder of the one before."""
+    folder, rounds = work / "training", options.rounds if name == "images" else 1
+    table = ("--table", str(folder / "galaxies.parquet"))
+    schedule = ("--steps", str(options.steps), "--batch", str(options.batch))
+    pictures = ("--images", str(folder / "images.h5"), "--pixels", str(options.averaged))
+    path, start = work / f"{name}.tinsley", ()
+    for number in range(1, rounds + 1):
+        stem = name if rounds == 1 else f"{name}-{number}"
+        path = work / f"{stem}.tinsley"
+        if not path.exists():
+            shown = pictures if name == "images" else ()
+            where = ("--run", str(work / f"run-{stem}"), "--out", str(path))
+            command("train", "posterior", *table, *schedule, *shown, *start, *where)
+        start = ("--from", str(path))
     return load_properties(path)
 
 
