@@ -10,8 +10,8 @@ whole galaxies from ugriz photometry and redshift, and from gri images too (`tin
 - Gain in one parameter: mean difference of the ln of its marginal density at the truth, by normal
   kernels over the draws (`tinsley.infer.information.log_marginal`), in the normal quantile of its
   range. What photometry says: the same against the distribution in the training set.
-- Where both are trained: the flow of each for `--steps`. The encoder of images learns more slowly, so
-  that it gets `--rounds` trainings, each with a new flow; only the last one's flow counts.
+- Both flows are trained for `--steps`. The encoder of images learns more slowly: it may get
+  `--rounds` trainings, each with a new flow; only the last one's flow counts.
 - Errors: bootstrap over the test galaxies. Another training would differ by more than that says.
 
 If both posteriors were exact, a gain would be the mutual information of parameter and image, given
@@ -85,9 +85,9 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64, help="of the simulated images")
     parser.add_argument("--averaged", type=int, default=32, help="to so many pixels")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=2, help="of the training with images")
+    parser.add_argument("--rounds", type=int, default=1, help="of the training with images")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--work", type=Path, default=Path("runs/image_information"))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "image_information.json")
     parser.add_argument("--figures", type=Path, default=HERE.parent / "docs" / "figures")
@@ -119,8 +119,9 @@ def simulate(options: argparse.Namespace, work: Path) -> dict[str, Path]:
     folders = {"training": work / "training", "test": work / "test"}
     sizes = {"training": options.galaxies, "test": options.test}
     for seed, (name, folder) in enumerate(folders.items()):
-        command("simulate-images", "--number", str(sizes[name]), "--pixels", str(options.pixels),
-                "--seed", str(seed), "--out", str(folder))  # fmt: skip
+        if not (folder / "galaxies.parquet").exists():
+            command("simulate-images", "--number", str(sizes[name]), "--pixels",
+                    str(options.pixels), "--seed", str(seed), "--out", str(folder))  # fmt: skip
     return folders
 
 
