@@ -185,7 +185,11 @@ def densities(posterior: Any, galaxies: Galaxies, true: jax.Array) -> jax.Array:
 
 
 def ranks(
-    draws: np.ndarray, true: np.ndarray, learnt: np.ndarray, std: np.ndarray
+    draws: np.ndarray,
+    true: np.ndarray,
+    learnt: np.ndarray,
+    std: np.ndarray,
+    names: tuple[str, ...] = PROPERTIES,
 ) -> dict[str, np.ndarray]:
     """Shares of the draws below the truth; "joint": nearer than it to a random galaxy.
 
@@ -193,14 +197,14 @@ def ranks(
         Lemos et al. (2023) for the joint coverage.
     """
     rng = np.random.default_rng(_SEED)
-    jitter = rng.uniform(size=(len(true), len(PROPERTIES) + 1))
+    jitter = rng.uniform(size=(len(true), len(names) + 1))
     below = (draws < true[:, None]).sum(axis=1)
     random = learnt[rng.integers(len(learnt), size=len(true))]
     away = np.linalg.norm((draws - random[:, None]) / std, axis=-1)
     true_away = np.linalg.norm((true - random) / std, axis=-1)
     below = np.column_stack([below, (away < true_away[:, None]).sum(axis=1)])
     share = (below + jitter) / (draws.shape[1] + 1)
-    return dict(zip((*PROPERTIES, "joint"), share.T, strict=True))
+    return dict(zip((*names, "joint"), share.T, strict=True))
 
 
 # --- what is said of that ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinsley.infer.information import kl_divergence
+from tinsley.infer.information import kl_divergence, log_marginal
 
 
 def closed_form(mean: np.ndarray, std: np.ndarray) -> float:
@@ -49,3 +49,29 @@ def test_refusals():
         kl_divergence(points, np.zeros((100, 3)))
     with pytest.raises(ValueError, match="expected more than 2 draws"):
         kl_divergence(points[:2], points)
+
+
+def measured(std: float, rng: np.random.Generator, number: int, truth: np.ndarray) -> np.ndarray:
+    """Draws of the posteriors of truths ~ N(0, 1) that were measured with an error of `std`."""
+    seen = truth + std * rng.normal(size=len(truth))
+    width = std / np.sqrt(1 + std**2)
+    return (seen / (1 + std**2))[:, None] + width * rng.normal(size=(len(truth), number))
+
+
+@pytest.mark.parametrize(("one", "other"), [(1.0, 0.5), (0.1, 0.05), (3.0, 3.0)])
+def test_density_at_the_truth_rises_by_the_information_gained(one, other):
+    """0.5 ln of the ratio of 1 + 1 / error^2, to 4.5 standard errors or 0.01."""
+    rng = np.random.default_rng(3)
+    truth, reference = rng.normal(size=2000), rng.normal(size=4000)
+    both = [log_marginal(measured(s, rng, 1000, truth), truth, reference) for s in (one, other)]
+    gain = both[1] - both[0]
+    exact = 0.5 * np.log((1 + other**-2) / (1 + one**-2))
+    assert gain.mean() == pytest.approx(exact, abs=max(0.01, 4.5 * gain.std() / np.sqrt(2000)))
+    before = 0.5 * np.log(1 + one**-2) - 0.5 * np.log(2 * np.pi * np.e)
+    assert both[0].mean() == pytest.approx(before, abs=0.01 + 4.5 * both[0].std() / np.sqrt(2000))
+
+
+def test_a_truth_beyond_all_draws_costs_what_one_draw_of_the_reference_does():
+    reference = np.random.default_rng(0).normal(size=4000)
+    found = log_marginal(np.full((1, 999), 0.0) + 1e-3 * reference[:999], np.ones(1), reference)
+    assert found[0] == pytest.approx(np.log(np.exp(-0.5) / np.sqrt(2 * np.pi) / 1000), abs=0.1)

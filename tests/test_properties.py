@@ -14,10 +14,8 @@ from tinsley.infer.likelihood import Observation
 from tinsley.infer.properties import (
     Galaxies,
     PropertyPosterior,
-    Standard,
     StoredGalaxies,
     draw_properties,
-    fit_standard,
     fit_stretched_scale,
     held_out_loss,
     judge_properties,
@@ -27,6 +25,7 @@ from tinsley.infer.properties import (
     scale_to_dict,
     summaries,
 )
+from tinsley.infer.property_targets import Standard, fit_standard
 
 SIDE, SKY = 16, 8.0
 """The mean of 16 x 16 pixels of noise 8 errs by 0.5."""

@@ -25,7 +25,7 @@ from tinsley.observe.morphology import (
 from tinsley.observe.noise import BroadNoise
 from tinsley.observe.profiles import make_sersic_table
 from tinsley.observe.scenes import SceneModel, passes, sample_scenes
-from tinsley.parameters import MASS
+from tinsley.parameters import MASS, whole_space
 from tinsley.sps.derived import derived
 
 NUMBER = 600
@@ -132,7 +132,35 @@ def test_two_equal_halves_have_the_properties_of_the_whole(scenes, make, small_p
     expected = derived(small_posterior.derived_tables, whole)
     for name in ("log10_mstar_surviving_msun", "log10_sfr_100myr_msun_yr", "log10_z_mw_zsun"):
         np.testing.assert_allclose(truth[name], expected[name], atol=2e-5)
-    np.testing.assert_allclose(truth[MASS], whole[MASS], atol=2e-5)
+    for name in whole_space().names:
+        np.testing.assert_allclose(truth[name], whole[name], rtol=1e-4, atol=2e-5)
+
+
+def test_the_parameters_of_the_whole_are_those_of_the_sum(scenes, gallery, small_posterior):
+    """Histories add up: mass, mean age, and, but where both had a burst, what formed recently."""
+    tables, truth = small_posterior.derived_tables, gallery.properties
+    names = [name for prior in whole_space().priors for name in prior.names]
+    whole = {name: jnp.asarray(truth[name], dtype=float) for name in names}
+    found = derived(tables, whole | {"redshift": scenes.disc["redshift"]})
+    both = [derived(tables, theta) for theta in (scenes.disc, scenes.bulge)]
+    share = np.stack([10 ** np.asarray(t[MASS], float) for t in (scenes.disc, scenes.bulge)])
+    np.testing.assert_allclose(truth[MASS], np.log10(share.sum(axis=0)), atol=1e-5)
+    share /= share.sum(axis=0)
+    age = (share * np.stack([d["age_mw_gyr"] for d in both])).sum(axis=0)
+    np.testing.assert_allclose(found["age_mw_gyr"], age, rtol=1e-4)
+    one = np.asarray((scenes.disc["f_burst"] == 0) | (scenes.bulge["f_burst"] == 0))
+    assert 0.9 < one.mean() < 1
+    for name in ("log10_sfr_100myr_msun_yr", "log10_sfr_1gyr_msun_yr"):
+        rate = np.log10(sum(10 ** np.asarray(d[name], float) for d in both))
+        np.testing.assert_allclose(np.asarray(found[name])[one], rate[one], atol=2e-3)
+    np.testing.assert_allclose(truth["log10_z_zsun"], truth["log10_z_mw_zsun"], atol=1e-3)
+    for name in ("tau_ism", "tau_bc", "log10_z_zsun"):
+        ends = np.stack([truth[f"{name}_disc"], truth[f"{name}_bulge"]])
+        assert np.all(truth[name] >= ends.min(axis=0) - 1e-5)
+        assert np.all(truth[name] <= ends.max(axis=0) + 1e-5)
+    none = truth["f_burst"] == 0
+    assert 0.7 < none.mean() < 0.9
+    np.testing.assert_array_equal(truth["t_burst_gyr"][none], scenes.disc["t_burst_gyr"][none])
 
 
 def test_scales_change_looks_alone(gallery, make):

@@ -371,6 +371,27 @@ def sedflow_space() -> ParamSpace:
     )
 
 
+def whole_space() -> ParamSpace:
+    """Ranges of the parameters of whole galaxies that a table lists, whatever their distribution.
+
+    Not a prior: the table's distribution is. Wide enough for `tinsley simulate-images`; none
+    depends on the redshift. The lowest decade of a logarithmic range stands for zero:
+    `tinsley.infer.property_targets.spread_zeros`.
+    """
+    return ParamSpace(
+        (
+            Uniform(MASS, 6.0, 13.0),
+            Simplex(BETAS, FLAT_POWER),
+            LogUniform("f_burst", 1e-4, 1.0),
+            LogUniform("t_burst_gyr", 1e-3, 14.0),
+            Uniform("log10_z_zsun", -2.5, 0.8),
+            LogUniform("tau_bc", 1e-3, 10.0),
+            LogUniform("tau_ism", 1e-3, 10.0),
+            Uniform("n_dust", -2.0, 1.0),
+        )
+    )
+
+
 def _check_range(name: str, low: float, high: float) -> None:
     if not low < high:
         raise ValueError(f"{name}: a prior needs low < high; got {low} and {high}.")

@@ -18,18 +18,30 @@ from tinsley.errors import InputError
 from tinsley.infer.properties import (
     Galaxies,
     ImageScale,
-    Standard,
     StoredGalaxies,
-    fit_standard,
     fit_stretched_scale,
     raw_features,
     scale_to_dict,
     standard_features,
 )
 from tinsley.infer.property_spec import PropertySpec
+from tinsley.infer.property_targets import (
+    fit_standard,
+    fit_target,
+    inside,
+    spread_zeros,
+    target_from_dict,
+)
 from tinsley.io.images import ImageForm, ImageSet, find_form, load_images, open_images
-from tinsley.io.property_tables import SHARES, open_galaxies, read_properties, split_by_name
+from tinsley.io.property_tables import (
+    SHARES,
+    open_galaxies,
+    place_by_name,
+    read_properties,
+    split_by_name,
+)
 from tinsley.observe.survey import Photometry, Survey
+from tinsley.parameters import ParamSpace
 
 Light = tuple[Survey | None, str | None, bool]
 """A survey or none, a layout or none, whether redshifts are used."""
@@ -44,7 +56,7 @@ class Lesson:
 
     Attributes:
         object_id: [n].
-        properties: As in the table, [n, d].
+        properties: As in the table, [n, d]; of SPS parameters, without zeros: `spread_zeros`.
         told: Standardised features, [n, f].
         images: As read, [n, channel, y, x]; None without.
         scale: Of the images.
@@ -69,7 +81,7 @@ class Lesson:
     def stored(self, which: str, number: int, max_shift: int) -> StoredGalaxies:
         """One of the sets, to draw batches of `number` from."""
         rows = self.rows[which]
-        target = Standard(tuple(self.spec.target["mean"]), tuple(self.spec.target["std"]))
+        target = target_from_dict(self.spec.target)
         theta = target.inward(jnp.asarray(self.properties[rows], float))
         images = None if self.images is None else jnp.asarray(self.images[rows])
         galaxies = Galaxies(jnp.asarray(self.told[rows]), images)
@@ -82,6 +94,7 @@ def read_lesson(
     light: Light,
     pictures: Pictures,
     on_images: Callable[[int, int], None] = lambda done, total: None,
+    space: ParamSpace | None = None,
 ) -> Lesson:
     """Read all that a posterior is to be taught.
 
@@ -91,6 +104,7 @@ def read_lesson(
         light: The photometry to learn them from.
         pictures: The images to learn them from.
         on_images: Called with the images read since the last call, and the number of all.
+        space: Names and ranges of the columns where they are SPS parameters.
 
     Raises:
         InputError: A column is missing; no galaxy is usable; images are unlike each other.
@@ -102,6 +116,9 @@ def read_lesson(
     sets, order = split_by_name(photometry.object_id)
     photometry, properties, sets = photometry.take(order), properties[order], sets[order]
     status = np.where(np.isnan(properties).any(axis=1), "without a property", photometry.status)
+    if space is not None:
+        properties = sps_parameters(space, properties, photometry.object_id)
+        status = np.where((status == "") & ~inside(space, properties), "out of range", status)
     kept, form, scale, problem = np.flatnonzero(status == ""), None, None, ""
     images = None
     if pictures[0] is not None:
@@ -115,7 +132,7 @@ def read_lesson(
     learnt = np.flatnonzero(sets_kept == "training")
     cosmology = make_cosmology() if redshift else None
     raw = np.asarray(raw_features(as_observation(photometry), cosmology))
-    feature, target = fit_standard(raw[learnt]), fit_standard(properties[learnt])
+    feature, target = fit_standard(raw[learnt]), fit_target(properties[learnt], space)
     _refuse_constant(properties[learnt], names, path)
     if images is not None and form is not None:
         scale = fit_image_scale(images[learnt], form)
@@ -124,7 +141,7 @@ def read_lesson(
         name="",
         properties=names,
         matching={},
-        target={"mean": list(target.mean), "std": list(target.std)},
+        target=target.to_dict(),
         survey="" if survey is None else survey.name,
         bands=() if survey is None else survey.bands,
         filters=() if survey is None else survey.filters,
@@ -146,6 +163,12 @@ def read_lesson(
         problem=problem,
         checksum=table.checksum,
     )
+
+
+def sps_parameters(space: ParamSpace, values: np.ndarray, object_id: np.ndarray) -> np.ndarray:
+    """SPS parameters as they are learnt and judged: `spread_zeros`, by the galaxies' names."""
+    share = np.stack([place_by_name(object_id, name) for name in space.names], axis=-1)
+    return spread_zeros(space, values, share)
 
 
 def fit_image_scale(images: np.ndarray, form: ImageForm) -> ImageScale:

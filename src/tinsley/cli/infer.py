@@ -76,8 +76,9 @@ def infer(
 ) -> None:
     """Infer stellar mass, star formation, age, metallicity and dust of every galaxy in CATALOG.
 
-    With a --model of `tinsley train properties`: infer what that was taught, from photometry, from
-    --images, or from both. A row without a usable image has the status no_image or bad_image.
+    With a --model of `tinsley train properties`, or of `tinsley train posterior --table`: infer
+    what that was taught, from photometry, from --images, or from both; draws have no weights. A row
+    without a usable image has the status no_image or bad_image.
 
     Writes galaxies.parquet (one row per input row: status, method, n_draws, ess, khat,
     log_evidence, the best fit, and the mean, std and quantiles of every property), draws/*.parquet
@@ -103,7 +104,7 @@ def infer(
         infer_properties(catalog, survey, layout, Path(model), images, out, how)
         return
     if images is not None:
-        raise InputError("--images is for models of `tinsley train properties`; give --model.")
+        raise InputError("--images is for models of tables that were given images; give --model.")
     if dof is not None and likelihood != Likelihood.STUDENT_T:
         raise InputError(
             f"--dof {dof:g} is for --likelihood student-t; the likelihood is {likelihood}. "

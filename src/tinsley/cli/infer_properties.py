@@ -1,4 +1,4 @@
-"""`tinsley infer` with a model of `tinsley train properties`."""
+"""`tinsley infer` with a model that learnt from a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinsley.errors import InputError
 
 
 def is_of_properties(model: str) -> bool:
-    """True for a file of `tinsley train properties`; a name that ships is none."""
+    """True for a file of a model that learnt from a table; a name that ships is none."""
     from tinsley.io.model_files import PROPERTIES, model_kind
     from tinsley.io.models import model_path
 
@@ -24,7 +24,7 @@ def refuse_options(given: list[str]) -> None:
     """Refuse options that a model of properties can do nothing with."""
     if given:
         raise InputError(
-            f"{', '.join(given)}: not for a model of `tinsley train properties`, which has no "
+            f"{', '.join(given)}: not for a model that learnt from a table, which has no "
             "likelihood and the training set's prior; leave it out."
         )
 

@@ -45,7 +45,8 @@ def simulate_images(
 
     galaxies.parquet: one row an image: object_id, redshift, flux_* and flux_err_* in ugriz (layout
     `native`), the five properties log10_mstar_surviving_msun, log10_sfr_100myr_msun_yr,
-    log10_z_mw_zsun, dn4000 and a_v_mag, and what the galaxy is made of.
+    log10_z_mw_zsun, dn4000 and a_v_mag, the SPS parameters of the whole galaxy, and what it is made
+    of.
 
     cutouts.png: some of them in colour, where the images have three bands or more.
 

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce
+from tinsley.cli.train_properties import Assignment, teach
 from tinsley.cli.training import outcome, refuse_missing_folder, train_until_over
+from tinsley.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Train a network on simulated galaxies.")
 
@@ -67,6 +69,20 @@ def posterior(
         str | None,
         typer.Option(help="Prior of the parameters that it names, a .toml file (docs/priors.md)."),
     ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Learn from the galaxies of a table, as simulate-images writes it."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="And from their images: HDF5, or a folder. Goes with --table."),
+    ] = None,
+    pixels: Annotated[
+        int | None, typer.Option(min=16, max=256, help="Average images to so many pixels.")
+    ] = None,
+    max_shift: Annotated[
+        int, typer.Option(min=0, max=64, help="Shift training images by up to so many pixels.")
+    ] = 2,
 ) -> None:
     """Train an amortised posterior: photometry with errors and redshift to 12 parameters.
 
@@ -74,12 +90,16 @@ def posterior(
     weights are kept. Kill it and start it again with the same options: it goes on from the last
     checkpoint. --density gives a configuration another flow, with Tinsley's way to train it unless
     --galaxies says otherwise. --from MODEL --prior FILE teaches a model another prior.
+
+    With --table, and --images: photometry, redshift and image to the parameters of whole galaxies,
+    whose prior is the table's distribution. Draws of such a model are never weighted: the
+    likelihood of an image is not known, and that of the photometry alone would leave the image out.
+    --from MODEL then begins with MODEL's image encoder (docs/images.md).
     """
     import jax
 
     from tinsley.density.flows import make_flow, standardised
     from tinsley.density.train import start_training
-    from tinsley.errors import InputError
     from tinsley.infer.amortized import flow_space
     from tinsley.infer.features import n_features
     from tinsley.infer.pairs import posterior_pairs, posterior_pairs_with_mass
@@ -89,6 +109,22 @@ def posterior(
     from tinsley.io.priors import load_prior
     from tinsley.io.surveys import load_survey
 
+    if table is not None:
+        odd = {"--density": density, "--provabgs-bases": provabgs_bases, "--galaxies": galaxies}
+        odd |= {"--prior": prior, "--config": config != "tinsley"}
+        _refuse_with_table([word for word, value in odd.items() if value])
+        teach(
+            _assignment(
+                table=table, light=(survey or "sdss", None, True), pictures=(images, pixels),
+                out=out, run=run, name=name, start=None if start is None else Path(start),
+                steps=steps, batch=batch, max_shift=max_shift, hours=hours, seed=seed,
+            )
+        )  # fmt: skip
+        return
+    if images is not None or pixels is not None:
+        raise InputError(
+            "--images goes with --table, which lists the galaxies' photometry and parameters."
+        )
     if start is not None and (density or provabgs_bases or config != "tinsley"):
         raise InputError("--from keeps MODEL's configuration, flow and bases; leave these out.")
     asked = None if prior is None else load_prior(prior)
@@ -125,13 +161,33 @@ def posterior(
     announce(out, f"validation loss {spec.training['best']['validation_loss']:.4f}")
 
 
+def _refuse_with_table(given: list[str]) -> None:
+    """Refuse options that galaxies of a table leave nothing for."""
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: not with --table, whose galaxies are the prior and the training "
+            "set; leave it out."
+        )
+
+
+def _assignment(**options: Any) -> Assignment:
+    """SPS parameters of the galaxies of a table, with the options that were given."""
+    from tinsley.infer.property_spec import POSTERIOR_CONFIGS
+    from tinsley.io.property_tables import refuse_without
+    from tinsley.parameters import whole_space
+
+    space = whole_space()
+    refuse_without(options["table"], space.names)
+    options |= {"config": "tinsley", "configs": POSTERIOR_CONFIGS, "space": space}
+    return Assignment(columns=space.names, **options)
+
+
 def _choose(
     begin: Any, density: str | None, steps: int | None, batch: int | None, galaxies: int | None
 ) -> Any:
     """The configuration that the options describe, beginning from a name or a known model."""
     from tinsley.density.flows import FLOWS
     from tinsley.density.train import Schedule, UntilNoGain
-    from tinsley.errors import InputError
     from tinsley.infer.config import CONFIGS
 
     name = begin if isinstance(begin, str) else None
@@ -208,7 +264,6 @@ def _with_redshifts(known: Any, spec: Any, flow: Any) -> tuple[Any, Any]:
 
 def _simulator(config: Any, survey: Any, bases: Any) -> Any:
     """The galaxies of a configuration, as a survey would see them."""
-    from tinsley.errors import InputError
     from tinsley.infer.simulator import Simulator
     from tinsley.io.catalogs import load_noise_catalog, load_usual_error
     from tinsley.io.models import build_model, build_tables

@@ -69,47 +69,115 @@ def properties(
     infer TABLE --model MODEL` (with --images) gives every row a posterior. Where galaxies are few,
     --from begins with an encoder that has learnt from many others, such as simulated ones.
     """
-    import jax
+    from tinsley.infer.property_spec import PROPERTY_CONFIGS
 
-    from tinsley.density.train import start_training, train_block, train_steps
-    from tinsley.infer.properties import held_out_loss, make_property_network, property_loss
-    from tinsley.io.checkpoints import TrainingFolder
-    from tinsley.io.property_models import save_properties
-
-    refuse_missing_folder(out)
     asked = tuple(dict.fromkeys(word.strip() for word in columns.split(",") if word.strip()))
     if not asked:
         raise InputError("--columns names no property; give columns of the table, with commas.")
     if photometry is None and (images is None or redshift or layout):
         raise InputError("give --photometry, --images, or both; --redshift goes with photometry.")
-    taught = _read(table, asked, (photometry, layout, redshift), (images, pixels))
-    chosen = _choose(config, steps, batch, len(taught.rows["training"]))
-    key_network, key_run, key_check, key_test = jax.random.split(jax.random.key(seed), 4)
+    teach(
+        Assignment(
+            table=table,
+            columns=asked,
+            light=(photometry, layout, redshift),
+            pictures=(images, pixels),
+            out=out,
+            run=run,
+            name=name,
+            config=config,
+            configs=PROPERTY_CONFIGS,
+            start=start,
+            steps=steps,
+            batch=batch,
+            max_shift=max_shift,
+            hours=hours,
+            seed=seed,
+        )
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """What is to be learnt from which galaxies, and how; fields are a command's options.
+
+    Attributes:
+        table: Galaxies.
+        columns: What to learn of them.
+        light: Survey, layout, and whether redshifts are told; no survey, no photometry.
+        pictures: Images or none, and the side to average them to.
+        out: Model file to write.
+        run: Folder of checkpoints.
+        name: Of the model.
+        config: One of
+        configs: these ways to train, by name.
+        start: Model whose image encoder to begin with.
+        steps: Optimiser steps, or the configuration's.
+        batch: Galaxies a step, likewise.
+        max_shift: Of augmented images, pixels.
+        hours: To stop after.
+        seed: Of the run.
+        space: Ranges of the columns where they are SPS parameters.
+    """
+
+    table: Path
+    columns: tuple[str, ...]
+    light: tuple[str | None, str | None, bool]
+    pictures: tuple[Path | None, int | None]
+    out: Path
+    run: Path
+    name: str
+    config: str
+    configs: dict[str, Any]
+    start: Path | None
+    steps: int | None
+    batch: int | None
+    max_shift: int
+    hours: float | None
+    seed: int
+    space: Any = None
+
+
+def teach(what: Assignment) -> None:
+    """Read, train, judge and save a posterior of the columns of a table."""
+    import jax
+
+    from tinsley.density.train import start_training, train_block, train_steps
+    from tinsley.infer.properties import held_out_loss, make_property_network, property_loss
+    from tinsley.infer.property_targets import target_from_dict
+    from tinsley.io.checkpoints import TrainingFolder
+    from tinsley.io.property_models import save_properties
+
+    refuse_missing_folder(what.out)
+    taught = _read(what)
+    images = what.pictures[0]
+    chosen = _choose(what, len(taught.rows["training"]))
+    key_network, key_run, key_check, key_test = jax.random.split(jax.random.key(what.seed), 4)
     spec = dataclasses.replace(
-        taught.spec, name=name, matching=chosen.matching,
+        taught.spec, name=what.name, matching=chosen.matching,
         encoder=chosen.encoder if images else {},
     )  # fmt: skip
-    sizes = (taught.told.shape[1], spec.image.get("channels", 0), len(asked))
+    n_dim = target_from_dict(spec.target).n_dim
+    sizes = (taught.told.shape[1], spec.image.get("channels", 0), n_dim)
     network = make_property_network(chosen.matching, chosen.encoder, sizes, key=key_network)
-    network, origin = _with_encoder(network, spec, start)
+    network, origin = _with_encoder(network, spec, what.start)
     schedule = dataclasses.asdict(chosen.schedule)
+    how = {"config": what.config, "max_shift": what.max_shift, "seed": what.seed}
     setup = origin | {"table_sha256": taught.checksum, "images": str(images)}
-    setup |= {"spec": spec.to_dict()}
-    setup |= {"config": config, "schedule": schedule, "max_shift": max_shift, "seed": seed}
-    folder = TrainingFolder(run, setup)
-    source = taught.stored("training", chosen.schedule.batch, max_shift)
+    setup |= how | {"spec": spec.to_dict(), "schedule": schedule}
+    folder = TrainingFolder(what.run, setup)
+    source = taught.stored("training", chosen.schedule.batch, what.max_shift)
     held_out = taught.stored("validation", 1, 0)
     lesson = (source, property_loss, lambda model: held_out_loss(model, held_out, key_check))
     begun = folder.resume(start_training(network, chosen.schedule))
     go_on = train_steps if images else train_block
-    history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, hours, go_on)
+    history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, what.hours, go_on)
     kept = folder.best(network)
-    training = schedule | outcome(history) | {"galaxies": taught.counts}
-    training |= origin | {"config": config, "max_shift": max_shift, "seed": seed}
+    training = schedule | outcome(history) | {"galaxies": taught.counts} | origin | how
     test = _judge(spec, kept, taught, key_test)
-    save_properties(out, dataclasses.replace(spec, training=training, test=test), kept)
+    save_properties(what.out, dataclasses.replace(spec, training=training, test=test), kept)
     _show(test)
-    announce(out, f"validation loss {training['best']['validation_loss']:.4f}")
+    announce(what.out, f"validation loss {training['best']['validation_loss']:.4f}")
 
 
 def _with_encoder(network: Any, spec: Any, start: Path | None) -> tuple[Any, dict[str, str]]:
@@ -133,38 +201,37 @@ def _with_encoder(network: Any, spec: Any, start: Path | None) -> tuple[Any, dic
     return eqx.tree_at(lambda n: n.encoder, network, encoder), {"from": known.sha256}
 
 
-def _choose(config: str, steps: int | None, batch: int | None, galaxies: int) -> Any:
+def _choose(what: Assignment, galaxies: int) -> Any:
     """The configuration that the options describe."""
     from tinsley.density.train import UntilNoGainAdamW
-    from tinsley.infer.property_spec import PROPERTY_CONFIGS
 
-    if config not in PROPERTY_CONFIGS:
-        known = ", ".join(PROPERTY_CONFIGS)
-        raise InputError(f"no config {config!r}; expected one of {known}.")
-    chosen = PROPERTY_CONFIGS[config]
+    if what.config not in what.configs:
+        known = ", ".join(what.configs)
+        raise InputError(f"no config {what.config!r}; expected one of {known}.")
+    chosen = what.configs[what.config]
     fixed = isinstance(chosen.schedule, UntilNoGainAdamW)
-    if steps is not None and fixed:
-        raise InputError(f"--steps is not for {config}: its stopping rule decides.")
+    if what.steps is not None and fixed:
+        raise InputError(f"--steps is not for {what.config}: its stopping rule decides.")
     changes: dict[str, Any] = {"galaxies": galaxies} if fixed else {}
-    changes |= {} if steps is None else {"steps": steps}
-    changes |= {} if batch is None else {"batch": batch}
+    changes |= {} if what.steps is None else {"steps": what.steps}
+    changes |= {} if what.batch is None else {"batch": what.batch}
     return chosen._replace(schedule=dataclasses.replace(chosen.schedule, **changes))
 
 
-def _read(table: Path, asked: tuple[str, ...], light: tuple, pictures: tuple) -> Any:
+def _read(what: Assignment) -> Any:
     """All that is learnt from, in memory."""
     from tinsley.catalog.lesson import read_lesson
     from tinsley.io.surveys import load_survey
 
-    survey, layout, redshift = light
-    survey_ = None if survey is None else load_survey(survey)
+    survey, layout, redshift = what.light
+    light = (None if survey is None else load_survey(survey), layout, redshift)
     with progress("reading", "{task.completed:,}/{task.total:,} images") as bar:
         task = bar.add_task("", total=None, visible=False)
 
         def on_images(done: int, total: int) -> None:
             bar.update(task, visible=True, total=total, advance=done)
 
-        taught = read_lesson(table, asked, (survey_, layout, redshift), pictures, on_images)
+        taught = read_lesson(what.table, what.columns, light, what.pictures, on_images, what.space)
     said = ", ".join(f"{count:,} {word}" for word, count in taught.counts.items() if count)
     console.print(f"{said}", highlight=False)
     if taught.problem:
@@ -172,8 +239,8 @@ def _read(table: Path, asked: tuple[str, ...], light: tuple, pictures: tuple) ->
     lacking = [word for word, rows in taught.rows.items() if len(rows) < max(1, LEAST // 10)]
     if lacking or len(taught.rows["training"]) < LEAST:
         raise InputError(
-            f"{table} leaves too few galaxies ({said}); expected at least {LEAST} to train on, "
-            "and some to validate and test with."
+            f"{what.table} leaves too few galaxies ({said}); expected at least {LEAST} to train "
+            "on, and some to validate and test with."
         )
     return taught
 

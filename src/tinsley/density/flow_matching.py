@@ -128,7 +128,7 @@ class FlowMatching(eqx.Module):
         base = self._base_scale * jax.random.normal(key, (number, mean.shape[0]))
         at = jax.vmap(self.velocity, (0, None, None))
         place = solve(lambda t, z: at(z, t, context), base, (0.0, 1.0), solver or self.solver)
-        return _out_of_frame(place, mean, factor)
+        return out_of_frame(place, mean, factor)
 
     def log_prob(
         self,
@@ -142,7 +142,7 @@ class FlowMatching(eqx.Module):
         field = self._field_and_trace(condition)
         start = (factor @ (theta - mean), jnp.zeros(()))
         base, change = solve(field, start, (1.0, 0.0), solver or self.density_solver)
-        return self._log_base(base) + change + _log_det(factor)
+        return self._log_base(base) + change + log_det(factor)
 
     def sample_and_log_prob(
         self,
@@ -160,8 +160,8 @@ class FlowMatching(eqx.Module):
         place, change = solve(
             jax.vmap(field, (None, 0)), start, (0.0, 1.0), solver or self.density_solver
         )
-        log_q = jax.vmap(self._log_base)(base) - change + _log_det(factor)
-        return _out_of_frame(place, mean, factor), log_q
+        log_q = jax.vmap(self._log_base)(base) - change + log_det(factor)
+        return out_of_frame(place, mean, factor), log_q
 
     @property
     def _base_scale(self) -> float:
@@ -182,7 +182,7 @@ class FlowMatching(eqx.Module):
             return theta, jnp.zeros(())
         mean, factor = self.frame(condition)
         place = factor @ (theta - mean)
-        return place, -(jnp.sum(norm.logpdf(place)) + _log_det(factor)) / place.shape[0]
+        return place, -(jnp.sum(norm.logpdf(place)) + log_det(factor)) / place.shape[0]
 
     def _field_and_trace(self, condition: Array) -> Callable[[Array, Any], Any]:
         context = self.velocity.context(condition)
@@ -194,12 +194,15 @@ class FlowMatching(eqx.Module):
         return field
 
 
-def _out_of_frame(place: Array, mean: Array, factor: Array) -> Array:
-    """Many points of the frame, as theta."""
+def out_of_frame(
+    place: Float[Array, "n d"], mean: Float[Array, " d"], factor: Float[Array, "d d"]
+) -> Float[Array, "n d"]:
+    """Many points of a frame, as theta."""
     return mean[None] + solve_triangular(factor, place.T, lower=True).T
 
 
-def _log_det(factor: Array) -> Array:
+def log_det(factor: Float[Array, "d d"]) -> Float[Array, ""]:
+    """Ln of the determinant of a frame's factor."""
     return jnp.sum(jnp.log(jnp.diagonal(factor)))
 
 
@@ -222,14 +225,15 @@ def make_flow_matching(
     key_velocity, key_frame = jax.random.split(key)
     return FlowMatching(
         velocity=make_velocity(config, n_condition, n_dim, key=key_velocity),
-        frame=_make_frame(config, n_condition, n_dim, key_frame),
+        frame=make_frame(config, n_condition, n_dim, key=key_frame),
         sigma=config["sigma"],
         solver=Solver(*config["solver"]),
         density_solver=Solver(*config["density_solver"]),
     )
 
 
-def _make_frame(config: dict[str, Any], n_condition: int, n_dim: int, key: Array) -> Frame | None:
+def make_frame(config: dict[str, Any], n_condition: int, n_dim: int, *, key: Array) -> Frame | None:
+    """A frame with initial weights, of `frame_width` and `frame_depth`; none of width 0."""
     if not config["frame_width"]:
         return None
     size = n_dim * (n_dim + 3) // 2

@@ -1,4 +1,4 @@
-"""How much data said: the divergence of a posterior from what was known before."""
+"""How much data said: divergence of a posterior from what was known before, density at truths."""
 
 from __future__ import annotations
 
@@ -63,3 +63,40 @@ def kl_divergence(
     terms = n_dim * np.log(other / np.maximum(own, np.finfo(float).tiny))
     nats = float(terms.mean() + np.log(tree.n / (number - 1)))
     return Divergence(nats, float(terms.std() / np.sqrt(number)))
+
+
+def log_marginal(
+    draws: Float[np.ndarray, "n draw"],
+    truth: Float[np.ndarray, " n"],
+    reference: Float[np.ndarray, " m"],
+) -> Float[np.ndarray, " n"]:
+    """Ln of the density of one parameter at the truth, galaxy by galaxy, from draws.
+
+    Give parameters in coordinates without ends, such as the normal quantiles of their ranges:
+    differences between two posteriors do not depend on the coordinates, and normal kernels do not
+    know of ends. A truth far from all draws gets the reference's density with the weight of one
+    draw, so that one galaxy can not decide a mean.
+
+    Args:
+        draws: Of each galaxy's posterior, equally weighted.
+        truth: The true values.
+        reference: The parameter's values in the training set.
+
+    Source:
+        Normal kernels of Silverman's (1986, eq. 3.31) width. Differences agree with the closed form
+        for normal posteriors to 0.01 nats of 1,000 draws (tests/test_information.py).
+    """
+    number = draws.shape[1]
+    own = np.array([_kernel_density(d, t[None])[0] for d, t in zip(draws, truth, strict=True)])
+    before = _kernel_density(reference, truth)
+    return np.log((number * own + before) / (number + 1))
+
+
+def _kernel_density(
+    draws: Float[np.ndarray, " n"], at: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    low, high = np.quantile(draws, (0.25, 0.75))
+    spread = min(draws.std(), (high - low) / 1.34) or 1e-6
+    width = 0.9 * spread * len(draws) ** -0.2
+    each = np.exp(-0.5 * ((at[:, None] - draws) / width) ** 2)
+    return each.mean(axis=1) / (width * np.sqrt(2 * np.pi))

@@ -6,7 +6,6 @@ its prior is their distribution, and draws may go where the table has none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,10 +16,11 @@ from jaxtyping import Array, Float, Key, Num, UInt32
 
 from tinsley.cosmology import Cosmology
 from tinsley.density.encoders import AbstractEncoder, AsinhScale, augment, make_encoder
-from tinsley.density.flow_matching import FlowMatching, make_flow_matching
+from tinsley.density.properties import Density, make_density
 from tinsley.infer.features import features, features_without_redshift
 from tinsley.infer.importance import STATISTICS
 from tinsley.infer.likelihood import Observation
+from tinsley.infer.property_targets import Standard, Target
 from tinsley.rng import object_key
 
 _FARTHEST = 10.0
@@ -29,42 +29,6 @@ _PIECE = 256
 """Images that are encoded together."""
 _VALIDATION_DRAWS = 16_384
 """Times and noises in a validation, so that its loss is not noisier for a small held-out set."""
-
-
-@dataclass(frozen=True)
-class Standard:
-    """The mean and the standard deviation of some numbers over the training set.
-
-    Attributes:
-        mean: Of each number.
-        std: Of each number, positive.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def inward(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """Values with mean 0 and standard deviation 1."""
-        mean, std = self._like(values)
-        return (values - mean) / std
-
-    def outward(self, values: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """The inverse of `inward`."""
-        mean, std = self._like(values)
-        return values * std + mean
-
-    def _like(self, values: Array) -> tuple[Array, Array]:
-        both = (jnp.asarray(v, values.dtype).reshape(-1) for v in (self.mean, self.std))
-        mean, std = (jnp.broadcast_to(v, values.shape) for v in both)
-        return mean, std
-
-
-def fit_standard(values: np.ndarray) -> Standard:
-    """Mean and standard deviation of each column of [n, d]; 1 where all are the same."""
-    values = np.asarray(values, np.float64)
-    std = values.std(axis=0)
-    scale = np.where(std > 1e-6 * (np.abs(values).max(axis=0, initial=0.0) + 1e-12), std, 1.0)
-    return Standard(tuple(values.mean(axis=0).tolist()), tuple(scale.tolist()))
 
 
 class StretchedScale(eqx.Module):
@@ -116,11 +80,11 @@ class PropertyNetwork(eqx.Module):
     """What is trained.
 
     Attributes:
-        matching: Density of the standardised properties.
+        density: Of the standardised properties.
         encoder: From the scaled image to a vector; None where there are no images.
     """
 
-    matching: FlowMatching
+    density: Density
     encoder: AbstractEncoder | None
 
     def condition(
@@ -142,16 +106,17 @@ def make_property_network(
     """A network with initial weights.
 
     Args:
-        matching: As `make_flow_matching` takes it.
+        matching: As `tinsley.density.properties.make_density` takes it.
         encoder: As `make_encoder` takes it; not looked at where there are no channels.
-        sizes: Number of features, of the image's channels (0 for no image), of properties.
+        sizes: Number of features, of the image's channels (0 for no image), of the
+            density's dimensions.
         key: For the weights.
     """
     n_features, n_channels, n_dim = sizes
-    key_matching, key_encoder = jax.random.split(key)
+    key_density, key_encoder = jax.random.split(key)
     eye = make_encoder(encoder, n_channels, key=key_encoder) if n_channels else None
     n_condition = n_features + (0 if eye is None else eye.size)
-    return PropertyNetwork(make_flow_matching(matching, n_condition, n_dim, key=key_matching), eye)
+    return PropertyNetwork(make_density(matching, n_condition, n_dim, key=key_density), eye)
 
 
 class Galaxies(NamedTuple):
@@ -207,7 +172,7 @@ def property_loss(
     key_batch, key_flow = jax.random.split(key)
     theta, told, images = source.batch(key_batch)
     condition = jax.vmap(network.condition)(told, images)
-    return network.matching.loss(theta, condition, key=key_flow)
+    return network.density.loss(theta, condition, key=key_flow)
 
 
 def held_out_loss(
@@ -233,7 +198,7 @@ def _conditions(network: PropertyNetwork, told: Array, images: Array | None) -> 
 def _loss_of(network: PropertyNetwork, theta: Array, condition: Array, key: Array) -> Array:
     number = min(max(_VALIDATION_DRAWS // len(theta), 1), 64)
     keys = jax.random.split(key, number)
-    return jnp.mean(jax.lax.map(lambda k: network.matching.loss(theta, condition, key=k), keys))
+    return jnp.mean(jax.lax.map(lambda k: network.density.loss(theta, condition, key=k), keys))
 
 
 class PropertyPosterior(eqx.Module):
@@ -252,7 +217,7 @@ class PropertyPosterior(eqx.Module):
     """
 
     network: PropertyNetwork
-    target: Standard = eqx.field(static=True)
+    target: Target = eqx.field(static=True)
     feature: Standard = eqx.field(static=True)
     scale: ImageScale | None
     cosmology: Cosmology | None
@@ -270,16 +235,16 @@ class PropertyPosterior(eqx.Module):
 
     def sample(
         self, number: int, condition: Float[Array, " c"], *, key: Key[Array, ""]
-    ) -> Float[Array, "number d"]:
+    ) -> Float[Array, "number p"]:
         """Draws of one galaxy's properties, in the units of the table."""
-        return self.target.outward(self.network.matching.sample(number, condition, key=key))
+        return self.target.outward(self.network.density.sample(number, condition, key=key))
 
     def log_prob(
-        self, properties: Float[Array, " d"], condition: Float[Array, " c"]
+        self, properties: Float[Array, " p"], condition: Float[Array, " c"]
     ) -> Float[Array, ""]:
         """Natural log of the density of some properties, in the units of the table."""
-        inner = self.network.matching.log_prob(self.target.inward(properties), condition)
-        return inner - float(np.sum(np.log(self.target.std)))
+        inner = self.network.density.log_prob(self.target.inward(properties), condition)
+        return inner + self.target.log_slope(properties)
 
 
 def raw_features(seen: Observation, cosmology: Cosmology | None) -> Float[Array, "n f"]:
@@ -301,7 +266,7 @@ def draw_properties(
     words: UInt32[Array, "n 2"],
     run_key: Key[Array, ""],
     number: int,
-) -> Float[Array, "n number d"]:
+) -> Float[Array, "n number p"]:
     """Draws of each galaxy's properties; its key follows from its name, `tinsley.rng.split_id`."""
     condition = jax.vmap(posterior.condition)(*galaxies)
 

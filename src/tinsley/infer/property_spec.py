@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tinsley.density.encoders import ENCODERS
 from tinsley.density.flow_matching import MATCHINGS, SCHEDULES
+from tinsley.density.properties import SPLINE
 from tinsley.density.train import Schedule, UntilNoGainAdamW
 
 
@@ -25,6 +26,13 @@ PROPERTY_CONFIGS = {
 }
 """Tinsley's default, and that of Yunus, Wu & Holwerda (2025)."""
 
+POSTERIOR_CONFIGS = {
+    "tinsley": PropertyConfig(
+        SPLINE, ENCODERS["tinsley"], Schedule(steps=3000, batch=128, rate=3e-3, average=0.995)
+    )
+}
+"""Of posteriors of SPS parameters from a table of simulated galaxies: exact densities."""
+
 
 @dataclass(frozen=True)
 class PropertySpec:
@@ -33,8 +41,8 @@ class PropertySpec:
     Attributes:
         name: The user's name for it.
         properties: Columns of the training table, in order.
-        matching: Shape of the density, as `make_flow_matching` takes it.
-        target: Mean and standard deviation of the properties.
+        matching: Shape of the density, as `tinsley.density.properties.make_density` takes it.
+        target: Where the density lives, `tinsley.infer.property_targets.target_from_dict`.
         survey: Whose photometry it takes; "" for none.
         bands: Short names, in order.
         filters: Filter names, in order.
@@ -51,7 +59,7 @@ class PropertySpec:
     name: str
     properties: tuple[str, ...]
     matching: dict[str, Any]
-    target: dict[str, list[float]]
+    target: dict[str, Any]
     survey: str = ""
     bands: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()

@@ -13,11 +13,11 @@ from tinsley.infer.features import n_features, n_features_without_redshift
 from tinsley.infer.properties import (
     PropertyNetwork,
     PropertyPosterior,
-    Standard,
     make_property_network,
     scale_from_dict,
 )
 from tinsley.infer.property_spec import PropertySpec, property_spec_from_dict
+from tinsley.infer.property_targets import Standard, target_from_dict
 from tinsley.io.images import ImageForm
 from tinsley.io.model_files import PROPERTIES, read_model_file, refuse_kind, write_model_file
 
@@ -69,7 +69,8 @@ def save_properties(path: Path, spec: PropertySpec, network: PropertyNetwork) ->
 def empty_network(spec: PropertySpec) -> PropertyNetwork:
     """A network of the shape that the header describes, with weights yet to be filled in."""
     channels = spec.image["channels"] if spec.image else 0
-    sizes = (n_told(len(spec.bands), redshift=spec.redshift), channels, len(spec.properties))
+    n_dim = target_from_dict(spec.target).n_dim
+    sizes = (n_told(len(spec.bands), redshift=spec.redshift), channels, n_dim)
     return make_property_network(spec.matching, spec.encoder, sizes, key=jax.random.key(0))
 
 
@@ -82,12 +83,10 @@ def n_told(n_bands: int, *, redshift: bool) -> int:
 
 def property_posterior(spec: PropertySpec, network: PropertyNetwork) -> PropertyPosterior:
     """A trained network with what it needs to be used."""
-    target, feature = (
-        Standard(tuple(plain["mean"]), tuple(plain["std"])) for plain in (spec.target, spec.feature)
-    )
+    feature = Standard(tuple(spec.feature["mean"]), tuple(spec.feature["std"]))
     return PropertyPosterior(
         network=network,
-        target=target,
+        target=target_from_dict(spec.target),
         feature=feature,
         scale=scale_from_dict(spec.image_scale),
         cosmology=make_cosmology() if spec.redshift else None,

@@ -106,6 +106,17 @@ def read_properties(path: Path, names: Sequence[str]) -> np.ndarray:
     return np.where(np.isfinite(values) & ~np.isin(values, MISSING), values, np.nan)
 
 
+def refuse_without(path: Path, names: Sequence[str]) -> None:
+    """Raise InputError where a table lacks a parameter of the galaxies."""
+    columns = open_table(path).columns
+    missing = [name for name in names if named(columns, name) is None]
+    if missing:
+        raise InputError(
+            f"{path} has no column {', '.join(missing)}; expected every SPS parameter "
+            f"({', '.join(names)}), as `tinsley simulate-images` writes them."
+        )
+
+
 def _column(table: Table, name: str) -> str:
     column = named(table.columns, name)
     if column is None:
@@ -120,9 +131,14 @@ def split_by_name(object_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         A word of `SHARES` for each, [n]; and the indices that sort them by a hash, [n].
     """
-    words = (f"split {name}".encode() for name in np.asarray(object_id).tolist())
-    digests = b"".join(hashlib.sha256(word).digest()[:8] for word in words)
-    place = np.frombuffer(digests, ">u8").astype(np.float64) / 2.0**64
+    place = place_by_name(object_id, "split")
     ends = np.cumsum(list(SHARES.values()))[:-1]
     sets = np.array(list(SHARES))[np.searchsorted(ends, place, side="right")]
     return sets, np.argsort(place, kind="stable")
+
+
+def place_by_name(object_id: np.ndarray, purpose: str) -> np.ndarray:
+    """A number from 0 to 1 for each galaxy that follows from its name and a purpose, [n]."""
+    words = (f"{purpose} {name}".encode() for name in np.asarray(object_id).tolist())
+    digests = b"".join(hashlib.sha256(word).digest()[:8] for word in words)
+    return np.frombuffer(digests, ">u8").astype(np.float64) / 2.0**64

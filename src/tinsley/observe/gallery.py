@@ -31,7 +31,7 @@ from tinsley.observe.morphology import (
 )
 from tinsley.observe.photometry import BandTables
 from tinsley.observe.scenes import Scenes
-from tinsley.parameters import MASS
+from tinsley.observe.whole import whole_parameters
 from tinsley.rng import split_id
 from tinsley.sps.derived import DerivedTables, derived
 
@@ -140,6 +140,8 @@ def make_gallery(
     )
     truth = _total(scenes, of_disc, of_bulge) | indices(index_tables, (scenes.disc, scenes.bulge))
     truth = {name: truth[name] for name in PROPERTIES} | _appearance(scenes, shapes)
+    recent = (of_disc[SFR], of_bulge[SFR])
+    truth |= whole_parameters(scenes, derived_tables.history, recent, R_BAND) | _parts(scenes)
     return GalaxyImages(scenes, shapes, {k: np.asarray(v, float) for k, v in truth.items()})
 
 
@@ -158,18 +160,25 @@ def _total(scenes: Scenes, of_disc: dict, of_bulge: dict) -> dict[str, Array]:
 @eqx.filter_jit
 def _appearance(scenes: Scenes, shapes: Shapes) -> dict[str, Array]:
     """The rest of the truth, for the table."""
-    mass = jnp.log10(10 ** scenes.disc[MASS] + 10 ** scenes.bulge[MASS])
     light = scenes.bulge_flux / (scenes.bulge_flux + scenes.disc_flux)
     looks = ("bulge_fraction", "cos_inclination", "disc_axis_ratio", "sersic_index")
     radii = {f"{c}_radius_arcsec": getattr(shapes, f"{c}_radius_arcsec") for c in ("disc", "bulge")}
-    dust = {f"tau_ism_{c}": getattr(scenes, c)["tau_ism"] for c in ("disc", "bulge")}
     return (
-        {MASS: mass, "bulge_to_total_r": light[:, R_BAND]}
+        {"bulge_to_total_r": light[:, R_BAND]}
         | {name: scenes.looks[name] for name in looks}
         | radii
-        | dust
         | {"psf_fwhm_arcsec": shapes.psf_fwhm_arcsec[:, 0]}
     )
+
+
+def _parts(scenes: Scenes) -> dict[str, Array]:
+    """The parameters of each component, but for what is common to both."""
+    return {
+        f"{name}_{component}": values
+        for component in ("disc", "bulge")
+        for name, values in getattr(scenes, component).items()
+        if name not in ("redshift", "n_dust")
+    }
 
 
 @eqx.filter_jit
