@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,7 +65,7 @@ def hierarchy(
         selection = parse_selection(select, table.survey.bands)
     except ValueError as problem:
         raise InputError(str(problem)) from problem
-    changes = {"steps": steps, "batch": batch}
+    changes: dict[str, Any] = {"steps": steps, "batch": batch}
     common = dataclasses.replace(
         HIERARCHY.common, **{key: value for key, value in changes.items() if value is not None}
     )
