@@ -116,8 +116,8 @@ def make_posterior_setup(
             centre or uniform_reference(space.n_dim),
             key=key_setup,
         )
-    except ValueError as problem:
-        raise InputError(f"{run}: {problem}") from problem
+    except ValueError as wrong:
+        raise InputError(f"{run}: {wrong}") from wrong
     own = {name: redshifts[name] for name in rows.object_id.tolist()}
     x, log_weight = _read_draws((run, manifest["draws"], own), space, config.draws, seed)
     draws = _as_draws(x, log_weight, photometry.problem, key_passing)
