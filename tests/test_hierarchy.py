@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm as jnorm
 from scipy.special import logsumexp
-from scipy.stats import binom, multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm
 
 from tinsley.density.train import OneCycle, start_training, train_block
 from tinsley.population.density import MixturePopulation, make_population
@@ -41,7 +41,6 @@ from tinsley.population.posteriors import (
 )
 from tinsley.population.reference import (
     Reference,
-    draw_reference,
     fit_reference,
     uniform_reference,
 )
@@ -308,59 +307,6 @@ def test_the_population_as_observed_is_found_behind_a_cut():
     np.testing.assert_allclose(mean, seen.mean(axis=0), atol=0.05)
     np.testing.assert_allclose(covariance, np.cov(seen.T), atol=0.05)
     assert abs(mean[0] - MEAN[0]) > 0.2
-
-
-# --- the ensemble ---
-
-MOCKS, MEMBERS, STEPS = 50, 9, 120
-
-
-@pytest.mark.slow
-def test_the_members_cover_the_truth():
-    """50 populations of the hyperprior, 60 galaxies and 9 members each.
-
-    Were truth and members alike the truth would be between the least and the greatest of them in 8
-    of 10. Of 50 mocks between 31 and 47 pass; by chance alone others come in 0.2 %.
-    """
-    least, most = 31, 47
-    alarm = binom.cdf(least - 1, MOCKS, 0.8) + binom.sf(most, MOCKS, 0.8)
-    assert alarm < 0.0025
-    key_truth, key_member = jax.random.split(KEY)
-    truths = jax.vmap(lambda k: draw_reference(uniform_reference(1), key=k))(
-        jax.random.split(key_truth, MOCKS)
-    )
-    rng = np.random.default_rng(9)
-    shape = (MOCKS, 60, 1)
-    width = np.asarray(truths.factor)[:, :, 0, None]
-    datum = np.asarray(truths.mean)[:, None] + np.hypot(width, ERROR) * rng.normal(size=shape)
-    x = jnp.asarray(np.stack([posterior_draws(d, 64, rng) for d in datum]), dtype=float)
-
-    def member(x_, key):
-        key_rows, key_reference, key_train = jax.random.split(key, 3)
-        draws = PosteriorDraws(x_, jnp.full(x_.shape[:2], -np.log(64)), log_prior(x_))
-        reference = draw_reference(uniform_reference(1), key=key_reference)
-        problem = problem_of(draws, reference, steps=STEPS, batch=30, own_draws=32)
-        rows = jax.random.randint(key_rows, (60,), 0, 60)
-        problem = dataclasses.replace(problem, rows=rows)
-        schedule = OneCycle(STEPS, 1e-1)
-        start = start_training(gaussian(np.zeros(1), np.eye(1)), schedule)
-        state, _ = train_block((problem, observed_loss, schedule, STEPS), start, key_train)
-        return state.average.mean[0, 0], state.average.factor[0, 0, 0]
-
-    keys = jax.random.split(key_member, (MOCKS, MEMBERS))
-    # one after the other: small as they are, side by side they would cost no less
-    all_members = eqx.filter_jit(
-        lambda x_, k: jax.lax.map(
-            lambda mock: jax.lax.map(lambda one: member(mock[0], one), mock[1]), (x_, k)
-        )
-    )
-    means, log_widths = all_members(x, keys)
-    for found, true in (
-        (np.asarray(means), np.asarray(truths.mean)[:, 0]),
-        (np.asarray(log_widths), np.log(width[:, 0, 0])),
-    ):
-        inside = (found.min(axis=1) < true) & (true < found.max(axis=1))
-        assert least <= inside.sum() <= most
 
 
 # --- draws ---

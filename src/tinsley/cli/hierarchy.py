@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,9 +65,10 @@ def hierarchy(
         selection = parse_selection(select, table.survey.bands)
     except ValueError as problem:
         raise InputError(str(problem)) from problem
-    changes: dict[str, Any] = {"steps": steps, "batch": batch}
     common = dataclasses.replace(
-        HIERARCHY.common, **{key: value for key, value in changes.items() if value is not None}
+        HIERARCHY.common,
+        steps=steps or HIERARCHY.common.steps,
+        batch=batch or HIERARCHY.common.batch,
     )
     config = dataclasses.replace(HIERARCHY, common=common)
     setup = make_posterior_setup(run, loaded, table, selection, config, seed=seed)
