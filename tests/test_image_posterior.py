@@ -74,10 +74,10 @@ def learn(channels: int) -> PropertyPosterior:
     encoder = {"encoder": "plain", "widths": [8, 8]}
     network = make_property_network(FLOW, encoder, (1, channels, 2), key=jax.random.key(2))
     source = StoredGalaxies(TARGET.inward(values), known, scale, number=128, max_shift=1)
-    schedule = Schedule(steps=600, batch=128, rate=5e-3, warmup=50, average=0.98)
+    schedule = Schedule(steps=350, batch=128, rate=8e-3, warmup=30, average=0.97)
     go_on = train_steps if channels else train_block
     state, _ = go_on(
-        (source, property_loss, schedule, 600), start_training(network, schedule), jax.random.key(3)
+        (source, property_loss, schedule, 350), start_training(network, schedule), jax.random.key(3)
     )
     return PropertyPosterior(state.average, TARGET, Standard((0.0,), (1.0,)), scale, None)
 
@@ -85,10 +85,10 @@ def learn(channels: int) -> PropertyPosterior:
 def test_gain_of_information_is_the_known_one():
     """0.5 ln((1 + 1 / 0.25 + 1 / 0.25) / (1 + 1 / 0.25)) = 0.294 nats, all in what is seen.
 
-    The standard error of the mean over 1,500 galaxies is 0.02; networks err by as much.
+    The standard error of the mean over 1,200 galaxies is 0.02; networks err by as much.
     """
     exact = 0.5 * np.log((1 + 2 / ERROR**2) / (1 + 1 / ERROR**2))
-    values, known = galaxies(1500, 4)
+    values, known = galaxies(1200, 4)
     x = np.asarray(TARGET.inward(values), float)
     reference = np.random.default_rng(0).normal(size=4000)
     log_p, one = [], []
@@ -99,7 +99,7 @@ def test_gain_of_information_is_the_known_one():
         log_p.append(np.asarray(jax.vmap(posterior.log_prob)(values, condition), float))
         names = np.arange(len(values))
         arrays = jax.tree.map(np.asarray, some)
-        draws = draw_all(posterior, tuple(arrays)[:2], names, 300, jax.random.key(5))
+        draws = draw_all(posterior, tuple(arrays)[:2], names, 200, jax.random.key(5))
         assert inside(TARGET.space, draws.reshape(-1, 2)).all()
         inward = np.asarray(TARGET.inward(jnp.asarray(draws, float)), float)
         one.append([log_marginal(inward[..., i], x[:, i], reference) for i in range(2)])
