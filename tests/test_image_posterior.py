@@ -82,6 +82,7 @@ def learn(channels: int) -> PropertyPosterior:
     return PropertyPosterior(state.average, TARGET, Standard((0.0,), (1.0,)), scale, None)
 
 
+@pytest.mark.slow
 def test_gain_of_information_is_the_known_one():
     """0.5 ln((1 + 1 / 0.25 + 1 / 0.25) / (1 + 1 / 0.25)) = 0.294 nats, all in what is seen.
 
