@@ -106,6 +106,7 @@ def test_bent_ridge(key):
     assert abs(covariance[1, 1] - 2.09) < 5 * np.sqrt(56) * error
 
 
+@pytest.mark.slow
 def test_wall(key):
     """Half a normal: mean sqrt(2 / pi), nothing beyond the wall."""
     path = chains(cut, key)

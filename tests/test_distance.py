@@ -197,6 +197,7 @@ def test_without_ott_one_is_told_what_to_install(monkeypatch):
 # --- the noise of a catalogue ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", METHODS.values(), ids=METHODS.keys())
 def test_noise_is_the_distance_between_a_catalogue_and_its_population(distance):
     """Less the share of the population's own sample, which is 20 times as large."""

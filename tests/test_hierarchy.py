@@ -206,6 +206,7 @@ def test_the_likelihood_knows_nothing_of_coordinates():
     assert np.abs(np.asarray(wrong - here)).max() > 0.05  # control
 
 
+@pytest.mark.slow
 def test_the_sampled_slope_is_the_slope():
     mock, population = make_mock(4, 20, 40), gaussian(MEAN, COVARIANCE)
     weights, static = eqx.partition(population, eqx.is_inexact_array)
@@ -230,6 +231,7 @@ def exact_fraction(mean, log_width):
     return norm.logcdf((mean - CUT) / np.hypot(np.exp(log_width), ERROR))
 
 
+@pytest.mark.slow
 def test_the_selected_fraction_and_its_slope_are_those_of_a_gaussian():
     """Reparameterised, with 200,000 draws, against finite differences of the closed form."""
 
@@ -270,6 +272,7 @@ def test_as_observed_or_of_all_galaxies_is_the_same_likelihood():
 # --- what is found ---
 
 
+@pytest.mark.slow
 def test_the_truth_is_found_where_all_galaxies_are_seen():
     mock = make_mock(6, 1000, 64)
     problem = problem_of(mock.draws, uniform_reference(2), passing=BLIND)
@@ -320,6 +323,7 @@ def test_rough_population_is_near_the_likeliest_gaussian():
     np.testing.assert_allclose(rough.factor @ rough.factor.T, best, atol=0.1)
 
 
+@pytest.mark.slow
 def test_aimed_draws_are_of_the_same_posteriors_and_serve_the_population_better():
     """Thinned with an aim: as many effective draws as plain thinning leaves of twice as many."""
     narrow = gaussian([0.9, -0.9], 0.05 * np.eye(2))

@@ -236,6 +236,7 @@ def test_a_killed_training_goes_on_to_the_same_model(made, trained):
     assert without_seconds(resumed.spec) == without_seconds(whole.spec)
 
 
+@pytest.mark.slow
 def test_without_images_it_learns_from_photometry_alone(made):
     words = ("--table", made / "t.parquet", "--out", made / "p.tinsley", "--run", made / "p")
     code, said = call("train", "posterior", *words, "--steps", 8)

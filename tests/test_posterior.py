@@ -165,6 +165,7 @@ def test_the_package_offers_it():
         _ = tinsley.load
 
 
+@pytest.mark.slow
 def test_likelihoods(posterior, result):
     flux, error, names = arrays()
     flux = flux.copy()

@@ -94,6 +94,7 @@ def test_volume_is_the_shell_between_two_distances():
 # --- closed forms ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mass", [normal(10.6, 0.3), normal(9.8, 0.2, low=9.0, high=11.0)])
 def test_mass_under_a_new_prior_is_that_of_quadrature(mass, from_prior, key):
     """All else fixed: a Gaussian in mass times a truncated normal in its logarithm."""
@@ -167,6 +168,7 @@ def test_weighted_draws_are_those_of_a_model_with_that_prior(name, small_posteri
         assert 8 <= float(drawn.best[MASS]) <= 11.5
 
 
+@pytest.mark.slow
 def test_unknown_redshifts_get_the_new_prior(small_posterior, key):
     """Against draws of redshift from the new prior itself, and of all else from the trained."""
     entries = {"redshift": normal(0.15, 0.05)}

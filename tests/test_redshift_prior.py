@@ -181,6 +181,7 @@ def assert_alike(one, other, names, sigmas=4.5):
 LABELS = ("log10_mstar_msun", "tau_ism", "log10_z_zsun", "age_mw_gyr")
 
 
+@pytest.mark.slow
 def test_without_photometry_the_posterior_is_the_prior(posterior, key):
     """A closed form of the whole: the weighted draws are those of N(z, err), the evidence is 1."""
     seen = galaxy("faint")
@@ -209,6 +210,7 @@ def test_a_spike_is_a_known_redshift(narrow, posterior, key):
     np.testing.assert_allclose(spiked.theta["redshift"], 0.2, atol=7e-6)
 
 
+@pytest.mark.slow
 def test_a_flat_p_is_a_free_redshift(posterior, key):
     seen = galaxy("red")
     free = draw(posterior, seen, None, key)

@@ -336,6 +336,7 @@ def test_a_limit_lowers_the_mass_that_ignoring_it_gives(run):
     assert np.all(lower <= 0)  # a probability at most 1, with the same draws
 
 
+@pytest.mark.slow
 def test_limits_that_say_nothing_change_nothing(run, whole):
     """A column of limits that are not used: the weights go the other road to the same place."""
     limit = np.where(np.arange(N) < N - 7, 1e6, np.nan)

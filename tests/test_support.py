@@ -244,6 +244,7 @@ def test_each_galaxy_teaches_a_band_that_can_be_tested(small_simulator, key):
     assert counts[:4].min() > 700
 
 
+@pytest.mark.slow
 def test_the_shipped_density_holds_its_rate_and_finds_the_planted():
     """8,192 fresh training galaxies: outside these bounds once in 10,000 tests of a perfect one."""
     loaded = load_posterior("sdss")

@@ -202,6 +202,7 @@ def train(monkeypatch, *options, kind="posterior") -> int:
     return stop.value.code or 0
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_model(small_training, tmp_path, monkeypatch):
     options = ["--steps", 16, "--batch", 16, "--name", "small"]
     whole, resumed = tmp_path / "whole.tinsley", tmp_path / "resumed.tinsley"
