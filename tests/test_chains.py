@@ -116,6 +116,7 @@ def test_wall(key):
     assert abs(mean[1]) < 5 * error
 
 
+@pytest.mark.slow
 def test_jumps_take_chains_from_mode_to_mode(key):
     """Each chain visits both, and the share of one is known."""
     path = chains(far_apart, key)

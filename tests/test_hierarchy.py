@@ -284,6 +284,7 @@ def test_the_truth_is_found_where_all_galaxies_are_seen():
     np.testing.assert_allclose(mean, MEAN, atol=0.12)
 
 
+@pytest.mark.slow
 def test_a_cut_is_undone_with_alpha_and_not_without():
     mock = make_mock(7, 1000, 64, cut=True)
     problem = problem_of(mock.draws, uniform_reference(2), passing=HardCut())

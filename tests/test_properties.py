@@ -27,8 +27,8 @@ from tinsley.infer.properties import (
 )
 from tinsley.infer.property_targets import Standard, fit_standard
 
-SIDE, SKY = 16, 8.0
-"""The mean of 16 x 16 pixels of noise 8 errs by 0.5."""
+SIDE, SKY = 8, 4.0
+"""The mean of 8 x 8 pixels of noise 4 errs by 0.5."""
 SMALL_MATCHING = TINSLEY | {"width": 16, "depth": 1, "frame_width": 16, "frame_depth": 1}
 SMALL_ENCODER = {"encoder": "plain", "widths": [8, 8]}
 NONE = Standard((), ())

@@ -221,6 +221,7 @@ def test_a_flat_p_is_a_free_redshift(posterior, key):
 PRIORS = {"narrow": normal(0.15, 0.03), "wide": normal(0.45, 0.1), "peaks": table(*PEAKS["peaks"])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 def test_evidence_is_that_of_given_redshifts_averaged(prior, posterior, small_posterior, key):
     """Against quadrature over the prior's levels of the evidence at each known redshift."""
