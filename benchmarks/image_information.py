@@ -33,7 +33,8 @@ import numpy as np
 from jax.scipy.special import ndtri
 from matplotlib.figure import Figure
 
-from images import command, densities, ranks
+from commands import command
+from images import densities, ranks
 from machine import machine
 from tinsley.catalog.batch import as_observation
 from tinsley.catalog.lesson import sps_parameters

@@ -27,11 +27,11 @@ import numpy as np
 from scipy import stats
 from scipy.spatial import cKDTree
 
+from commands import command
 from images_figures import write_figures
 from machine import machine
 from tinsley.catalog.batch import as_observation
 from tinsley.cli.console import console
-from tinsley.cli.main import app
 from tinsley.infer.information import kl_divergence
 from tinsley.infer.properties import Galaxies, draw_properties, judge_properties
 from tinsley.infer.ranks import holm, uniformity
@@ -140,11 +140,6 @@ def train(
         command("train", "properties", table, "--columns", ",".join(PROPERTIES), *told)
     seconds[f"train_{name}"] = time.monotonic() - started
     return load_properties(path)
-
-
-def command(*words: str) -> None:
-    console.print("tinsley " + " ".join(words), highlight=False)
-    app(list(words), standalone_mode=False)
 
 
 # --- what they say ---

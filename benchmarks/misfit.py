@@ -26,7 +26,7 @@ from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.io.catalogs import Catalog, load_sample_catalog_path, open_catalog
 from tinsley.io.models import LoadedPosterior, load_posterior
 from tinsley.io.results import write_json
-from tinsley.io.runs import load_draws, load_galaxies
+from tinsley.io.runs import load_draws, load_galaxies, load_manifest
 from tinsley.io.surveys import load_survey
 from tinsley.io.tables import MemoryTable
 from tinsley.observe.photometry import photometry
@@ -45,7 +45,7 @@ def main() -> None:
     survey = load_survey("sdss")
     # the survey's errors include its floor, which replicas must not get twice
     no_floor = dataclasses.replace(survey, error_floor_mag=np.zeros(len(survey.bands)))
-    manifest = json.loads((args.run / "manifest.json").read_text())
+    manifest = load_manifest(args.run)
     loaded = load_posterior(manifest["model"])
     catalog = open_catalog(load_sample_catalog_path(), survey)
     real = residuals(loaded, catalog, args.run, manifest)

@@ -46,7 +46,7 @@ from tinsley.catalog.population import (
 from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.io.catalogs import Catalog, open_catalog
 from tinsley.io.models import load_posterior
-from tinsley.io.populations import read_whole_photometry, save_population
+from tinsley.io.populations import read_whole_rows, save_population
 from tinsley.io.results import make_folder, write_json, write_parquet
 from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import fit_snr_given_flux
@@ -111,7 +111,8 @@ def photometry(runs: Path, options: argparse.Namespace) -> None:
     """The first road: members from the photometry of the same galaxies."""
     catalog, (space, tables, derived_tables) = mock_catalog(runs, options.galaxies), world()
     selection = parse_selection(SELECT, catalog.survey.bands)
-    flux, sigma, _ = read_whole_photometry(catalog, selection)
+    rows, _ = read_whole_rows(catalog, selection)
+    flux, sigma = rows.flux, rows.sigma
     config = dataclasses.replace(TINSLEY, steps=options.steps, batch=options.batch, validations=10)
     noise = fit_snr_given_flux(flux, sigma, np.ones(flux.shape, bool))
     setup = make_setup(

@@ -14,28 +14,27 @@ Writes benchmarks/results/population-sdss.json and a figure beside the run.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from commands import command
 from machine import machine
 from population_mock import wasserstein_1
 from tinsley.catalog.run import RunSettings, run_catalog
-from tinsley.cli.main import run
-from tinsley.io.catalogs import load_sample_catalog_path, open_catalog
+from tinsley.io.catalogs import Catalog, load_sample_catalog_path, open_catalog
 from tinsley.io.models import load_posterior
-from tinsley.io.populations import load_population
+from tinsley.io.populations import load_population, read_whole_rows
 from tinsley.io.results import new_file, write_json
 from tinsley.io.runs import iterate_draws
 from tinsley.io.surveys import load_survey
-from tinsley.io.tables import open_table
+from tinsley.observe.survey import Photometry
 from tinsley.population.summaries import SELECTED, density, over_members
 from tinsley.status import Refine
 
 RESULTS = Path(__file__).parent / "results"
-CUT, LIMIT_MAG = "r < 17.77", 17.77
+CUT = "r < 17.77"
 DRAWS = 200
 EDGES = {"redshift": np.linspace(0.0, 0.3, 61), "log10_mstar_msun": np.linspace(8.0, 12.5, 61)}
 TARGETS = {"mean_redshift": 0.01, "redshift_wasserstein_1": 0.015}
@@ -53,7 +52,10 @@ def main() -> None:
     out = args.runs / args.name
     fit(args, out)
     fitted = load_population(out)
-    truth = {"redshift": spectroscopic(), "log10_mstar_msun": masses(args.runs / "sdss-infer")}
+    catalog = open_catalog(load_sample_catalog_path(), load_survey("sdss"))
+    rows, _ = read_whole_rows(catalog, fitted.selection)
+    mass = masses(catalog, rows, args.runs / "sdss-infer")
+    truth = {"redshift": rows.redshift, "log10_mstar_msun": mass}
     report = {
         "machine": machine(),
         "galaxies": fitted.manifest["rows"],
@@ -73,41 +75,16 @@ def main() -> None:
 
 def fit(args: argparse.Namespace, out: Path) -> None:
     """The command itself."""
-    words = ["tinsley", "population", str(load_sample_catalog_path()), "--select", CUT]
-    words += ["--out", str(out), "--members", str(args.members), "--prior", args.prior]
-    words += ["--steps", str(args.steps), "--batch", str(args.batch), "--redshift-max", "0.6"]
-    sys.argv = words
-    try:
-        run()
-    except SystemExit as stop:
-        if stop.code:
-            raise
+    size = ("--members", str(args.members), "--steps", str(args.steps), "--batch", str(args.batch))
+    what = ("--select", CUT, "--prior", args.prior, "--redshift-max", "0.6")
+    command("population", str(load_sample_catalog_path()), *what, *size, "--out", str(out))
 
 
-def brighter(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """True for the galaxies that pass the cut."""
-    return 22.5 - 2.5 * np.log10(np.maximum(columns["flux_r"], 1e-9)) < LIMIT_MAG
-
-
-def spectroscopic() -> np.ndarray:
-    """Redshifts of the galaxies that pass the cut."""
-    table = open_table(load_sample_catalog_path())
-    pieces = table.pieces({"flux_r": "real", "redshift": "real"}, 65_536, 0)
-    columns = next(iter(pieces))
-    redshift = columns["redshift"][brighter(columns)]
-    return redshift[np.isfinite(redshift)]
-
-
-def masses(out: Path) -> np.ndarray:
-    """Formed masses of the same galaxies, redshifts known: equally weighted draws of all."""
-    survey = load_survey("sdss")
+def masses(catalog: Catalog, rows: Photometry, out: Path) -> np.ndarray:
+    """Formed masses of some galaxies, redshifts known: equally weighted draws of all."""
     settings = RunSettings(draws=DRAWS, refine=Refine.NEVER)
-    catalog = open_catalog(load_sample_catalog_path(), survey)
     run_catalog(load_posterior("sdss"), catalog, None, out, settings)
-    rng, parts = np.random.default_rng(0), []
-    table = open_table(load_sample_catalog_path())
-    columns = next(iter(table.pieces({"flux_r": "real", "object_id": "name"}, 65_536, 0)))
-    kept = set(np.asarray(columns["object_id"])[brighter(columns)].tolist())
+    rng, parts, kept = np.random.default_rng(0), [], set(rows.object_id.tolist())
     for chunk in iterate_draws(out, DRAWS):
         mass = chunk.theta["log10_mstar_msun"]
         for name, draws, log_weight in zip(chunk.object_id, mass, chunk.log_weight, strict=True):

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,8 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from commands import command
 from machine import machine
-from tinsley.cli.main import run
 from tinsley.infer.calibrate import Effort, calibrate
 from tinsley.infer.ranks import FAMILY_LEVEL, WEIGHTED, holm, uniformity
 from tinsley.infer.simulator import Simulation
@@ -104,14 +103,9 @@ def main() -> None:
 def fine_tune(options: argparse.Namespace, file: Path, folder: Path) -> Path:
     """The model, taught the prior by the command."""
     out = folder / "tuned.tinsley"
-    words = ["tinsley", "train", "posterior", "--from", options.model, "--prior", str(file)]
-    words += ["--steps", str(options.steps), "--out", str(out), "--run", str(folder / "run")]
-    sys.argv = words
-    try:
-        run()
-    except SystemExit as stop:
-        if stop.code:
-            raise
+    where = ("--out", str(out), "--run", str(folder / "run"))
+    begun = ("--from", options.model, "--prior", str(file), "--steps", str(options.steps))
+    command("train", "posterior", *begun, *where)
     return out
 
 

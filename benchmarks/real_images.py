@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 
-from images import command
+from commands import command
 from machine import machine
 from tinsley.cli.console import console
 from tinsley.io.image_sets import load_image_set

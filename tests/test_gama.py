@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from tinsley.errors import InputError
 from tinsley.io.catalogs import open_catalog, read_photometry
-from tinsley.io.populations import read_whole_photometry
+from tinsley.io.populations import read_whole_rows
 from tinsley.io.surveys import load_survey
 from tinsley.population.synthetic import parse_selection
 
@@ -59,10 +59,12 @@ def test_a_file_of_that_form_gives_a_population_its_photometry(tmp_path):
     survey = load_survey("gama")
     catalog = open_catalog(tmp_path / "gama.fits", survey, needs_redshift=False)
     assert catalog.layout.name == "gama-dr3"
-    flux, _, counts = read_whole_photometry(catalog, parse_selection("snr > 1", survey.bands))
+    rows, counts = read_whole_rows(catalog, parse_selection("snr > 1", survey.bands))
     left_out = {"bad_input": 0, "redshift_out_of_range": 0, "band_missing": 0, "below_cut": 3}
     assert counts == {"rows": N, "used": 5} | left_out
-    np.testing.assert_allclose(flux[:, 2], 1e-3 * noisy["FLUX_AUTO_r"][3:] * 10**0.04, rtol=1e-6)
+    np.testing.assert_allclose(
+        rows.flux[:, 2], 1e-3 * noisy["FLUX_AUTO_r"][3:] * 10**0.04, rtol=1e-6
+    )
 
 
 def test_photometry_that_still_holds_dust_is_not_taken():

@@ -16,11 +16,16 @@ from tinsley.errors import InputError
 from tinsley.io.catalogs import Catalog
 from tinsley.io.models import LoadedPosterior
 from tinsley.io.populations import read_whole_rows
-from tinsley.io.runs import iterate_draws, load_galaxies, load_manifest
+from tinsley.io.runs import (
+    iterate_draws,
+    load_galaxies,
+    load_manifest,
+    refuse_without_draws,
+)
 from tinsley.observe.noise import fit_snr_given_flux
 from tinsley.population.config import HierarchyConfig
 from tinsley.population.density import AbstractPopulation
-from tinsley.population.fit import Setup, make_setup, require_galaxies, split_rows, validate
+from tinsley.population.fit import Setup, make_setup, require_galaxies, validate
 from tinsley.population.forecast import in_batches
 from tinsley.population.hierarchy import (
     HierarchyProblem,
@@ -98,6 +103,7 @@ def make_posterior_setup(
             prior; there are too few galaxies.
     """
     manifest = load_manifest(run)
+    refuse_without_draws(run, manifest)
     refuse_other_run(run, manifest, loaded, catalog)
     space = PopulationSpace(
         loaded.posterior.space, loaded.posterior.cosmology, loaded.spec.redshift_range
@@ -121,7 +127,7 @@ def make_posterior_setup(
     own = {name: redshifts[name] for name in rows.object_id.tolist()}
     x, log_weight = _read_draws((run, manifest["draws"], own), space, config.draws, seed)
     draws = _as_draws(x, log_weight, photometry.problem, key_passing)
-    kept, out = split_rows(len(rows), key=jax.random.split(key_setup)[0])
+    kept, out = photometry.rows
     problem = HierarchyProblem(
         draws=draws.take(jnp.asarray(kept)),
         rows=jnp.arange(len(kept)),

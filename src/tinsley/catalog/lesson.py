@@ -147,7 +147,7 @@ def read_lesson(
         filters=() if survey is None else survey.filters,
         redshift=redshift,
         redshift_range=(float(known.min()), float(known.max())) if redshift else (),
-        feature={"mean": list(feature.mean), "std": list(feature.std)},
+        feature=feature.to_dict(),
         image={} if form is None else form.to_dict(),
         image_scale=scale_to_dict(scale),
     )

@@ -45,7 +45,7 @@ def demo(
     from tinsley.io.catalogs import load_sample_catalog_path, open_catalog
     from tinsley.io.models import load_posterior
     from tinsley.io.results import write_json
-    from tinsley.io.runs import load_galaxies
+    from tinsley.io.runs import load_galaxies, load_manifest
     from tinsley.io.surveys import load_survey
 
     sample, survey = load_sample_catalog_path(), load_survey("sdss")
@@ -53,7 +53,7 @@ def demo(
     begun, started = (out / "run.json").exists(), time.monotonic()
     infer(path, "sdss", out, model, None, draws, keep_draws=True, seed=seed, refine=refine)
     seconds = None if begun else time.monotonic() - started
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = load_manifest(out)
     galaxies = load_galaxies(out)
     if not (out / "demo.json").exists():
         loaded, catalog = load_posterior(model or "sdss"), open_catalog(path, survey)

@@ -48,7 +48,7 @@ class Standard:
         return jnp.asarray(-np.sum(np.log(self.std)), value.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; `target_from_dict` is the inverse."""
+        """Plain values, for JSON; `standard_from_dict` is the inverse."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def _like(self, values: Array) -> tuple[Array, Array]:
@@ -124,9 +124,14 @@ def fit_target(values: np.ndarray, space: ParamSpace | None) -> Target:
     return Bounded(space, fit_standard(inner))
 
 
+def standard_from_dict(plain: dict[str, Any]) -> Standard:
+    """The inverse of `Standard.to_dict`."""
+    return Standard(tuple(plain["mean"]), tuple(plain["std"]))
+
+
 def target_from_dict(plain: dict[str, Any]) -> Target:
-    """The inverse of `to_dict`."""
-    standard = Standard(tuple(plain["mean"]), tuple(plain["std"]))
+    """The inverse of `to_dict`, of either kind."""
+    standard = standard_from_dict(plain)
     if "space" not in plain:
         return standard
     return Bounded(param_space_from_dict(plain["space"]), standard)

@@ -33,30 +33,21 @@ TABLE, MANIFEST = "population.parquet", "manifest.json"
 UNIFORM = "uniform"
 
 
-def read_whole_photometry(
-    catalog: Catalog, selection: Selection
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Flux and error of the galaxies that have every band and pass the cut, and what was left out.
-
-    Raises:
-        InputError: A band is measured nowhere.
-    """
-    rows, counts = read_whole_rows(catalog, selection)
-    return rows.flux, rows.sigma, counts
-
-
 def read_whole_rows(
     catalog: Catalog,
     selection: Selection,
     redshift_range: tuple[float, float] | None = None,
 ) -> tuple[Photometry, dict[str, int]]:
-    """As `read_whole_photometry`, with all that is known of these galaxies.
+    """The galaxies that have every band and pass the cut, and how many were left out, and why.
 
     Args:
         catalog: The galaxies.
         selection: The cut that they have passed.
         redshift_range: Galaxies whose redshift is not in it, or not there, are left out too; None
             where redshifts do not matter.
+
+    Raises:
+        InputError: A band is measured nowhere; redshifts that matter are not exact.
     """
     rows = next(catalog.chunks(catalog.n_rows))
     if redshift_range is not None:

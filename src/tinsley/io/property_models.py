@@ -17,7 +17,7 @@ from tinsley.infer.properties import (
     scale_from_dict,
 )
 from tinsley.infer.property_spec import PropertySpec, property_spec_from_dict
-from tinsley.infer.property_targets import Standard, target_from_dict
+from tinsley.infer.property_targets import standard_from_dict, target_from_dict
 from tinsley.io.images import ImageForm
 from tinsley.io.model_files import PROPERTIES, read_model_file, refuse_kind, write_model_file
 
@@ -83,11 +83,10 @@ def n_told(n_bands: int, *, redshift: bool) -> int:
 
 def property_posterior(spec: PropertySpec, network: PropertyNetwork) -> PropertyPosterior:
     """A trained network with what it needs to be used."""
-    feature = Standard(tuple(spec.feature["mean"]), tuple(spec.feature["std"]))
     return PropertyPosterior(
         network=network,
         target=target_from_dict(spec.target),
-        feature=feature,
+        feature=standard_from_dict(spec.feature),
         scale=scale_from_dict(spec.image_scale),
         cosmology=make_cosmology() if spec.redshift else None,
     )

@@ -34,18 +34,21 @@ def load_manifest(run: Path) -> dict[str, Any]:
     """What a finished run of `tinsley infer` was.
 
     Raises:
-        InputError: The folder holds no finished run, or one that kept no draws.
+        InputError: The folder holds no finished run.
     """
     path = run / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, json.JSONDecodeError) as problem:
         raise InputError(
             f"{run} holds no finished run of `tinsley infer`: {path.name} can not be read."
         ) from problem
+
+
+def refuse_without_draws(run: Path, manifest: dict[str, Any]) -> None:
+    """Raise InputError where a run kept no draws, or had none to keep."""
     if not manifest.get("keep_draws") or not any((run / "draws").glob("draws-*.parquet")):
         raise InputError(f"{run} holds no draws; run `tinsley infer` again, without --no-draws.")
-    return dict(manifest)
 
 
 def load_galaxies(run: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:

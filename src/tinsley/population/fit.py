@@ -37,10 +37,12 @@ class Setup(NamedTuple):
     Attributes:
         problem: With the whole training catalogue, and the central reference.
         held_out: Galaxies that no member sees, in the problem's view, [m, k].
+        rows: Of the catalogue, in the order of the problem's, and of those held out.
     """
 
     problem: Problem
     held_out: Array
+    rows: tuple[np.ndarray, np.ndarray]
 
 
 def require_galaxies(number: int) -> None:
@@ -84,7 +86,7 @@ def make_setup(
     require_galaxies(len(flux))
     key_split, key_noise = jax.random.split(key)
     view = make_view(flux, sigma, redshift, colours=config.colours)
-    kept, out = split_rows(len(flux), key=key_split)
+    kept, out = _split(len(flux), key_split)
     told = None if redshift is None else jnp.asarray(redshift, dtype=float)
     points = np.asarray(view(jnp.asarray(flux, dtype=float), told))
     temperature = distance_noise(config.distance, points[kept], NOISE_SAMPLE, key=key_noise)
@@ -104,10 +106,10 @@ def make_setup(
         batch=config.batch,
         steps=config.steps,
     )
-    return Setup(problem, jnp.asarray(points[out]))
+    return Setup(problem, jnp.asarray(points[out]), (kept, out))
 
 
-def split_rows(number: int, *, key: Array) -> tuple[np.ndarray, np.ndarray]:
+def _split(number: int, key: Array) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a catalogue to train on, and those to hold out, in random order."""
     rows = np.asarray(jax.random.permutation(key, number))
     out = min(int(HELD_OUT_SHARE * number), MAX_HELD_OUT)

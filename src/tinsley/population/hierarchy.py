@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import equinox as eqx
@@ -274,27 +275,28 @@ def observed_loss(
     population: AbstractPopulation, problem: HierarchyProblem, key: Array
 ) -> Float[Array, ""]:
     """The objective of a population as observed, on a random batch of the catalogue."""
-    key_batch, key_own = jax.random.split(key)
-    explained = _explain_batch(population, problem, key_batch)
-    return problem.value(observed_terms(population, problem, explained, key_own))
+    return _loss(observed_terms, population, problem, key)
 
 
 def intrinsic_loss(
     population: AbstractPopulation, problem: HierarchyProblem, key: Array
 ) -> Float[Array, ""]:
     """The objective of a population of all galaxies, on a random batch of the catalogue."""
-    key_batch, key_own = jax.random.split(key)
-    explained = _explain_batch(population, problem, key_batch)
-    return problem.value(intrinsic_terms(population, problem, explained, key_own))
+    return _loss(intrinsic_terms, population, problem, key)
 
 
-def _explain_batch(
-    population: AbstractPopulation, problem: HierarchyProblem, key: Array
+def _loss(
+    terms: Callable[..., Terms],
+    population: AbstractPopulation,
+    problem: HierarchyProblem,
+    key: Array,
 ) -> Float[Array, ""]:
-    key_rows, key_chosen = jax.random.split(key)
+    key_batch, key_own = jax.random.split(key)
+    key_rows, key_chosen = jax.random.split(key_batch)
     place = jax.random.randint(key_rows, (problem.batch,), 0, problem.rows.shape[0])
     draws = problem.draws.take(problem.rows[place])
-    return mean_log_evidence(population, draws, problem.chosen, key=key_chosen)
+    explained = mean_log_evidence(population, draws, problem.chosen, key=key_chosen)
+    return problem.value(terms(population, problem, explained, key_own))
 
 
 @eqx.filter_jit

@@ -17,7 +17,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from tinsley.infer.importance import effective_sample_size, pareto_smooth
@@ -27,6 +26,7 @@ from tinsley.parameters import Theta
 from tinsley.population.density import AbstractPopulation
 from tinsley.population.fit import LEAST_PASSING
 from tinsley.population.forecast import BATCH, in_batches
+from tinsley.population.posteriors import log_prior
 from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.summaries import Band
 from tinsley.population.synthetic import Selection, record
@@ -106,7 +106,7 @@ def log_prior_ratio(
 @eqx.filter_jit
 def _log_ratio(member: AbstractPopulation, space: PopulationSpace, theta: Theta) -> Array:
     x = space.unbounded(theta)
-    return member.log_prob(x) - jnp.sum(norm.logpdf(x), axis=-1)
+    return member.log_prob(x) - log_prior(x)
 
 
 def pass_probability(
