@@ -143,7 +143,7 @@ def test_mixing_is_measured_as_arviz_does(persistence):
     for k in range(1, 200):
         x[k] = persistence * x[k - 1] + np.sqrt(1 - persistence**2) * x[k]
     x[:, 0, 0], x[:, 1, 1] = 2 * x[:, 0, 0], x[:, 1, 1] + 0.5
-    rhat, ess = measure_mixing(jnp.asarray(x, float))
+    rhat, ess = eqx.filter_jit(measure_mixing)(jnp.asarray(x, float))
     expected = convergence(x)
     assert float(rhat) == pytest.approx(expected[0], rel=1e-4)
     assert float(ess) == pytest.approx(expected[1], rel=0.03)  # arviz ends its sum elsewhere
@@ -155,8 +155,9 @@ def _gone_on_with(most_rounds, key):
     return sample_chains(bent, 3, 256, effort, key=key)
 
 
+@pytest.mark.slow
 def test_chains_go_on_until_they_mix(key):
-    """The density is normalised, so that ln of its integral is 0."""
+    """The density's integral is 0.3, for the second factor is not over its width."""
     found = _gone_on_with(jnp.asarray(6), key)
     rhat, ess = convergence(found.x)
     assert float(found.rhat) == pytest.approx(rhat, abs=1e-3)
@@ -165,7 +166,7 @@ def test_chains_go_on_until_they_mix(key):
     mean, covariance, error = moments(found.x)
     assert abs(mean[1]) < 5 * np.sqrt(2) * error
     assert abs(covariance[1, 1] - 2.09) < 5 * np.sqrt(56) * error
-    assert abs(float(found.log_evidence)) < 0.3  # spread of five runs: EVIDENCE_SPREAD
+    assert float(found.log_evidence) == pytest.approx(np.log(0.3), abs=0.15)
     none = _gone_on_with(jnp.asarray(0), key)
     assert not float(none.rhat) < 1.01
     assert not float(none.ess) >= 100
