@@ -29,7 +29,7 @@ def gives_up(posterior, seen, number, *, key):
 
 def in_haste(posterior, seen, number, *, key):
     """A sampler that is not given the time to reach the posterior."""
-    effort = EFFORT._replace(particles=128, steps=1, most_temperatures=2)
+    effort = EFFORT._replace(particles=128, steps=1, most_temperatures=1)
     return draw_smc(posterior, seen, number, effort, key=key)
 
 
