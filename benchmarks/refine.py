@@ -4,8 +4,8 @@
 
 Runs `tinsley infer` on the embedded catalogue with `--refine never` and with `--refine auto`, each
 in a process of its own (start, compilation, reading and writing included). Says how many galaxies
-end with an effective sample size of 100, by which method, and of each that does not: why. Evidences
-that a refined galaxy had before are compared with what it has now. Writes
+end with an effective sample size of 100, by which method, and of each that can not be trusted: why.
+Evidences that a refined galaxy had before are compared with what it has now. Writes
 benchmarks/results/refine.json; some ten minutes on two cores.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from machine import machine
-from tinsley.infer.importance import ESS_GOOD, is_weak
+from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD, RHAT_GOOD, is_weak
 from tinsley.io.catalogs import load_sample_catalog_path
 from tinsley.io.results import write_json, write_parquet
 from tinsley.io.runs import load_galaxies
@@ -90,14 +90,19 @@ def infer(catalog: Path, out: Path, model: str, draws: int, refine: str) -> floa
 def reached(found: dict[str, Any]) -> dict[str, Any]:
     """Shares of the usable galaxies that can be trusted."""
     usable = found["method"] != ""
-    ess, khat = found["ess"][usable], found["khat"][usable]
+    ess = found["ess"][usable]
     words, counts = np.unique(found["status"], return_counts=True)
     return {
         "galaxies": int(usable.sum()),
         "share_ess_100": float(np.mean(ess >= ESS_GOOD)),
-        "share_ess_100_and_khat_0.7": float(np.mean(~is_weak(ess, khat))),
+        "share_trusted": float(np.mean(~weak(found)[usable])),
         "statuses": {str(w): int(n) for w, n in zip(words, counts, strict=True)},
     }
+
+
+def weak(found: dict[str, Any]) -> np.ndarray:
+    """Which rows are not to be trusted, by k-hat or, for chains, by R-hat."""
+    return is_weak(found["ess"], found["khat"], found["rhat"])
 
 
 def of_method(found: dict[str, Any], method: Method) -> dict[str, Any]:
@@ -106,11 +111,14 @@ def of_method(found: dict[str, Any], method: Method) -> dict[str, Any]:
     ess = np.nan_to_num(found["ess"][rows])
     if not len(ess):
         return {"galaxies": 0}
+    name, bad = ("khat_above_0.7", ~(found["khat"][rows] <= KHAT_GOOD))
+    if method == Method.HMC:
+        name, bad = "rhat_1.01_or_more", ~(found["rhat"][rows] < RHAT_GOOD)
     return {
         "galaxies": int(rows.sum()),
         "ess_quantiles": {f"{q:g}": round(float(np.quantile(ess, q)), 1) for q in QUANTILES},
         "ess_below_100": int(np.sum(ess < ESS_GOOD)),
-        "khat_above_0.7": int(np.sum(~(found["khat"][rows] <= 0.7))),
+        name: int(np.sum(bad)),
         "best_chi2_median": round(float(np.nanmedian(found["best_chi2"][rows])), 2),
     }
 
@@ -122,8 +130,7 @@ def evidence_moved(never: dict[str, Any], auto: dict[str, Any]) -> dict[str, Any
     0 and the spread below 1.
     """
     rows = np.isin(auto["method"], ["weighted", "smc"])
-    rows &= (never["ess"] >= ESS_GOOD) & ~is_weak(auto["ess"], auto["khat"])
-    rows &= never["khat"] <= 0.7
+    rows &= ~weak(never) & ~weak(auto)
     error = np.sqrt(1 / never["ess"][rows] + 1 / auto["ess"][rows])
     moved = (auto["log_evidence"] - never["log_evidence"])[rows] / error
     if not len(moved):
@@ -136,18 +143,23 @@ def evidence_moved(never: dict[str, Any], auto: dict[str, Any]) -> dict[str, Any
 
 
 def not_reached(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each galaxy that ended below an ESS of 100, with what it says about itself."""
-    rows = np.flatnonzero((found["method"] != "") & ~(found["ess"] >= ESS_GOOD))
-    labels = ("ess", "khat", "log_evidence", "best_chi2", "redshift")
+    """Each galaxy that ended untrusted, with what it says about itself."""
+    rows = np.flatnonzero((found["method"] != "") & weak(found))
+    labels = ("ess", "khat", "rhat", "log_evidence", "best_chi2", "redshift")
     return [
         {
             "object_id": str(found["object_id"][i]),
             "status": str(found["status"][i]),
             "method": str(found["method"][i]),
-            **{label: round(float(found[label][i]), 2) for label in labels},
+            **{label: rounded(found[label][i]) for label in labels},
         }
         for i in rows
     ]
+
+
+def rounded(value: float) -> float | None:
+    """To four decimals; None where there is no number, which JSON has not."""
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,14 @@ import pytest
 from arviz_stats.base import array_stats
 from jax.scipy.stats import norm
 
-from tinsley.infer.chains import EFFORT, spread_points, walk_on, warm_up
+from tinsley.infer.chains import (
+    EFFORT,
+    measure_mixing,
+    sample_chains,
+    spread_points,
+    walk_on,
+    warm_up,
+)
 
 MEAN = jnp.asarray([0.5, -1.0, 0.2])
 ROOT = jnp.asarray([[0.4, 0.0, 0.0], [0.3, 0.05, 0.0], [-0.5, 0.02, 0.8]])
@@ -126,6 +133,43 @@ def test_jumps_take_chains_from_mode_to_mode(key):
     assert right.any(axis=0).all()
     assert abs(right.mean() - SHARE) < 5 * np.sqrt(SHARE * (1 - SHARE) / ess)
     assert float(path.jumped) > 0.1
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.9])
+def test_mixing_is_measured_as_arviz_does(persistence):
+    """Chains that wander, of which one is wider and one shifted."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(200, 6, 2))
+    for k in range(1, 200):
+        x[k] = persistence * x[k - 1] + np.sqrt(1 - persistence**2) * x[k]
+    x[:, 0, 0], x[:, 1, 1] = 2 * x[:, 0, 0], x[:, 1, 1] + 0.5
+    rhat, ess = eqx.filter_jit(measure_mixing)(jnp.asarray(x, float))
+    expected = convergence(x)
+    assert float(rhat) == pytest.approx(expected[0], rel=1e-4)
+    assert float(ess) == pytest.approx(expected[1], rel=0.03)  # arviz ends its sum elsewhere
+
+
+@eqx.filter_jit
+def _gone_on_with(most_rounds, key):
+    effort = EFFORT._replace(most_rounds=most_rounds)
+    return sample_chains(bent, 3, 256, effort, key=key)
+
+
+@pytest.mark.slow
+def test_chains_go_on_until_they_mix(key):
+    """The density's integral is 0.3, for the second factor is not over its width."""
+    found = _gone_on_with(jnp.asarray(6), key)
+    rhat, ess = convergence(found.x)
+    assert float(found.rhat) == pytest.approx(rhat, abs=1e-3)
+    assert float(found.ess) == pytest.approx(ess, rel=0.05)
+    assert rhat < 1.01
+    mean, covariance, error = moments(found.x)
+    assert abs(mean[1]) < 5 * np.sqrt(2) * error
+    assert abs(covariance[1, 1] - 2.09) < 5 * np.sqrt(56) * error
+    assert float(found.log_evidence) == pytest.approx(np.log(0.3), abs=0.15)
+    none = _gone_on_with(jnp.asarray(0), key)
+    assert not float(none.rhat) < 1.01
+    assert not float(none.ess) >= 100
 
 
 def test_modes_that_do_not_mix_are_found_and_flagged(key):

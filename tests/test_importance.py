@@ -148,3 +148,9 @@ def test_weak_is_any_that_can_not_be_shown_good():
     ess = np.array([150.0, 99.0, 150.0, np.nan, 150.0])
     khat = np.array([0.5, 0.5, 0.8, 0.5, np.nan])
     assert is_weak(ess, khat).tolist() == [False, True, True, True, True]
+
+
+def test_r_hat_takes_the_place_of_k_hat_for_chains():
+    ess = np.array([150.0, 99.0, 150.0, 150.0, np.nan])
+    rhat = np.array([1.009, 1.0, 1.01, np.nan, 1.0])
+    assert is_weak(ess, np.full(5, np.nan), rhat).tolist() == [False, True, True, True, True]

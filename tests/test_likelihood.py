@@ -126,6 +126,22 @@ def test_mass_integral_between_limits_of_true_snr():
     assert np.max(error - 1e-6 * np.abs(expected[possible])) < 0.02
 
 
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=0)
+def _slope(shift, seen):
+    unit = jnp.asarray(UNIT_FLUX, float).at[1].multiply(jnp.exp(shift))
+    return integrate_mass(unit[None], seen, PRIOR).log_likelihood[0]
+
+
+@pytest.mark.parametrize("snr", [0.3, 3.0, 30.0])
+def test_gradient_is_the_slope(snr):
+    """Of one band's model flux, also where masses down to the prior's end are possible."""
+    flux = UNIT_FLUX * np.array([1.3, 0.9, 1.1, 0.8, 1.0])
+    seen, step = observation(flux, UNIT_FLUX / snr), 0.05
+    (_, slope), (high, _), (low, _) = (_slope(0.1 + shift, seen) for shift in (0.0, step, -step))
+    assert float(slope) == pytest.approx(float(high - low) / (2 * step), rel=0.03, abs=2e-3)
+
+
 def test_negative_fluxes_are_only_unlikely():
     sigma = single(UNIT_FLUX / 5)
     for offset in (-1.0, -4.0, -9.0):

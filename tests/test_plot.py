@@ -75,7 +75,7 @@ def some_galaxies(rng, number: int) -> dict[str, np.ndarray]:
     for name, middle in middles.items():
         for shift, statistic in ((-0.2, "q16"), (0.0, "q50"), (0.3, "q84")):
             columns[f"{name}_{statistic}"] = np.full(number, middle + shift)
-    columns["n_draws"] = np.full(number, 500)
+    columns |= {"n_draws": np.full(number, 500), "method": np.full(number, "flow")}
     return columns | {"status": np.where(columns["ess"] > 100, "ok", "low_ess")}
 
 
@@ -103,6 +103,17 @@ def test_trust_counts_each_galaxy_once_and_splits_at_the_limits(rng):
         edges = [bar.get_x() for bar, height in zip(good, heights[0], strict=True) if height]
         assert (min(edges) >= limit * 0.999) == (ax is left)
     assert [t.get_text() for t in right.get_yticklabels()] == ["low_ess", "ok"]
+
+
+def test_trust_asks_chains_for_no_k_hat(rng):
+    galaxies = some_galaxies(rng, 300)
+    galaxies["khat"][:] = 0.5
+    galaxies["khat"][:10], galaxies["method"][:10] = np.nan, "hmc"
+    left, middle, _ = trust(galaxies, 500, (100.0, 0.7)).axes
+    counts = [sum(bar.get_height() for part in ax.containers for bar in part.patches)
+              for ax in (left, middle)]  # fmt: skip
+    assert counts == [300, 290]
+    assert middle.get_title() == "above 0.7: 0.0%"
 
 
 def test_trust_takes_a_refined_galaxy_for_what_it_has_reached(rng):

@@ -19,7 +19,7 @@ from tinsley.density.histogram import make_histogram
 from tinsley.errors import InputError
 from tinsley.infer.amortized import weigh
 from tinsley.infer.features import n_features_without_redshift
-from tinsley.infer.redshift import draw_free, log_q_of
+from tinsley.infer.redshift import draw_free, draw_free_hmc, log_q_of
 from tinsley.infer.truths import simulate_prior
 from tinsley.io.catalogs import open_catalog
 from tinsley.io.results import write_parquet
@@ -72,6 +72,21 @@ def test_draws_are_those_of_brute_force(name, free_posterior, key):
     key_draw, key_prior = jax.random.split(key)
     seen = galaxy(name)._replace(redshift=jnp.asarray(jnp.nan))  # not to be looked at
     drawn, brute = draw(free_posterior, seen, key_draw), from_prior(free_posterior, seen, key_prior)
+    assert_same_posterior(drawn, brute)
+
+
+@pytest.mark.slow
+def test_chains_are_those_of_brute_force(free_posterior, key):
+    key_draw, key_prior = jax.random.split(key)
+    seen = galaxy("red")._replace(redshift=jnp.asarray(jnp.nan))  # not to be looked at
+    drawn = eqx.filter_jit(draw_free_hmc)(free_posterior, seen, 8192, key=key_draw)
+    assert float(drawn.rhat) < 1.01
+    np.testing.assert_allclose(drawn.psis.log_weight, -np.log(8192), rtol=1e-6)
+    assert_same_posterior(drawn, from_prior(free_posterior, seen, key_prior))
+
+
+def assert_same_posterior(drawn, brute):
+    """Evidence, and means to 5 standard errors, of a galaxy of unknown redshift."""
     weight = np.exp(np.asarray(drawn.psis.log_weight, float))
     expected = np.exp(np.asarray(brute.psis.log_weight, float))
     assert float(drawn.psis.ess) > 200

@@ -75,8 +75,8 @@ def test_only_the_weak_are_refined_and_the_others_keep_their_bits(never, auto):
 
 def test_refined_rows_end_well_and_their_draws_agree_with_the_summary(auto):
     found, drawn = galaxies(auto), draws(auto)
-    refined = np.flatnonzero(np.isin(found["method"], ["weighted", "smc"]))
-    weak = is_weak(np.array(found["ess"]), np.array(found["khat"]))
+    refined = np.flatnonzero(np.isin(found["method"], ["weighted", "smc", "hmc"]))
+    weak = is_weak(*(np.array(found[name]) for name in ("ess", "khat", "rhat")))
     assert not weak[refined].any()
     weight = np.exp(drawn["log_weight"].astype(float)).reshape(-1, FIRST_DRAWS)
     np.testing.assert_allclose(weight[refined], 1 / FIRST_DRAWS, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_chunks_and_order_change_nothing(chunk, cut, auto):
 
 def test_all_refines_all(cut, auto):
     found = galaxies(cut(refine=Refine.ALL))
-    assert set(found["method"][:-1]) <= {"weighted", "smc"}
+    assert set(found["method"][:-1]) <= {"weighted", "smc", "hmc"}
     for row in np.flatnonzero(np.array(galaxies(auto)["method"]) == "smc"):
         assert found["ess"][row] == galaxies(auto)["ess"][row]
 

@@ -135,6 +135,7 @@ def test_the_first_word_that_applies_is_said(small_loaded):
     found = SimpleNamespace(
         ess=np.array([500.0, 5.0, 5.0, 5.0, np.nan]),
         khat=np.full(5, 0.1),
+        rhat=np.full(5, np.nan),
         log_evidence=np.array([0.0, 0.0, 0.0, 0.0, np.nan]),
         summary={},
     )
@@ -163,9 +164,11 @@ def with_support(loaded, limit):
 def test_columns_are_the_contracts(whole, small_loaded):
     names = (*small_loaded.posterior.space.names, *DERIVED)
     summary = [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
-    head = ["object_id", "redshift", "status", "method", "n_draws", "ess", "khat", "log_evidence"]
+    head = ["object_id", "redshift", "status", "method", "n_draws"]
+    head += ["ess", "khat", "rhat", "log_evidence"]
     best = ["best_chi2", *(f"best_{name}" for name in small_loaded.posterior.space.names)]
     assert list(galaxies(whole)) == head + best + summary
+    assert np.isnan(galaxies(whole)["rhat"]).all()  # nothing but weighted draws
     assert galaxies(whole)["object_id"] == columns()["object_id"].tolist()
     assert list(draws(whole)) == ["object_id", "log_weight", *names]
 

@@ -63,10 +63,10 @@ def weighted(target, key):
     @jax.jit
     def run(key):
         key_smc, key_x = jax.random.split(key)
-        proposal, settled = propose(target.log_likelihood, N_DIM, LIGHT, key=key_smc)
+        proposal, particles = propose(target.log_likelihood, N_DIM, LIGHT, key=key_smc)
         x = proposal.sample(N_DRAWS, key=key_x)
         log_weight = target.log_likelihood(x) + norm.logpdf(x).sum(axis=1) - proposal.log_prob(x)
-        return x, log_weight, pareto_smooth(log_weight), settled
+        return x, log_weight, pareto_smooth(log_weight), particles.settled
 
     return run(key)
 

@@ -56,6 +56,7 @@ _HEAD = (
     "ess",
     "ess_trained_prior",
     "khat",
+    "rhat",
     "log_evidence",
     "best_chi2",
 )

@@ -27,7 +27,8 @@ class Status(StrEnum):
     UNUSUAL_PHOTOMETRY = "unusual_photometry"
     """Fluxes that, together, all but one in a hundred of the training galaxies are unlike."""
     LOW_ESS = "low_ess"
-    """An effective sample size below 100, or k-hat above 0.7: treat summaries with care."""
+    """An effective sample size below 100, a k-hat above 0.7, or chains of an R-hat of 1.01 or more:
+    treat summaries with care."""
     OK = "ok"
 
 
@@ -40,6 +41,8 @@ class Method(StrEnum):
     """Weighted draws from a defensive mixture of the flow, the widened flow and the prior."""
     SMC = "smc"
     """Weighted draws around the particles of tempered sequential Monte Carlo."""
+    HMC = "hmc"
+    """Draws of long chains by Hamiltonian Monte Carlo, which count equally."""
 
 
 class Refine(StrEnum):

@@ -38,7 +38,8 @@ class BatchResult(NamedTuple):
 
     Attributes:
         ess: Effective sample size, [n].
-        khat: Pareto shape, [n].
+        khat: Pareto shape, [n]; NaN for chains.
+        rhat: Largest R-hat of chains, [n]; NaN where the draws are weighted.
         log_evidence: ln p(flux | sigma, redshift), [n].
         best_chi2: Least chi^2 of a draw, each draw at its best mass, [n].
         best: Parameters of that draw, each [n].
@@ -51,6 +52,7 @@ class BatchResult(NamedTuple):
 
     ess: Values
     khat: Values
+    rhat: Values
     log_evidence: Values
     best_chi2: Values
     best: Mapping[str, Values]
@@ -175,6 +177,7 @@ def summarise(drawn: Draws, redshift: Redshift) -> BatchResult:
     return BatchResult(
         ess=drawn.psis.ess,
         khat=drawn.psis.khat,
+        rhat=drawn.rhat,
         log_evidence=drawn.log_evidence,
         best_chi2=drawn.best_chi2,
         best=drawn.best,

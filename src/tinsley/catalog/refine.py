@@ -1,4 +1,4 @@
-"""Refine the posteriors of a chunk that need it: more draws, then a sampler."""
+"""Refine the posteriors of a chunk that need it: more draws, then a sampler, then chains."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ from tinsley.catalog.batch import BatchResult, as_observation, summarise
 from tinsley.infer.amortized import AmortizedPosterior, Draws
 from tinsley.infer.importance import is_weak
 from tinsley.infer.likelihood import Observation
-from tinsley.infer.redshift import draw_free, draw_free_smc
-from tinsley.infer.refine import MORE_DRAWS, draw_mixture, draw_smc
+from tinsley.infer.redshift import draw_free, draw_free_hmc, draw_free_smc
+from tinsley.infer.refine import MORE_DRAWS, draw_hmc, draw_mixture, draw_smc
 from tinsley.observe.survey import Photometry
 from tinsley.rng import object_key, split_id
 from tinsley.status import Method, Redshift
 
 STAGES: dict[Redshift, tuple[tuple[Method, Callable[..., Draws]], ...]] = {
-    Redshift.GIVEN: ((Method.WEIGHTED, draw_mixture), (Method.SMC, draw_smc)),
-    Redshift.FREE: ((Method.WEIGHTED, draw_free), (Method.SMC, draw_free_smc)),
+    Redshift.GIVEN: (
+        (Method.WEIGHTED, draw_mixture),
+        (Method.SMC, draw_smc),
+        (Method.HMC, draw_hmc),
+    ),
+    Redshift.FREE: (
+        (Method.WEIGHTED, draw_free),
+        (Method.SMC, draw_free_smc),
+        (Method.HMC, draw_free_hmc),
+    ),
 }
 """Tried in turn, until a posterior can be trusted."""
 
@@ -88,7 +96,7 @@ def refine(
             break
         counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)
         found = _each(posterior, photometry.take(left), (draw, redshift), counts, (run_key, stage))
-        weak = is_weak(found.ess, found.khat)
+        weak = is_weak(found.ess, found.khat, found.rhat)
         kept = ~weak | (np.nan_to_num(found.ess) >= np.nan_to_num(result.ess[left]))
         rows, better = left[kept], jax.tree.map(lambda values, kept=kept: values[kept], found)
         result = jax.tree.map(lambda old, new, at=rows: _with_rows(old, at, new), result, better)

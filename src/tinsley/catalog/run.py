@@ -199,7 +199,7 @@ def infer_rows(
     if settings.redshift == Redshift.FREE or photometry.redshift_prior is not None:
         names, fitted = (*names, "redshift"), (*fitted, "redshift")
     usable = np.flatnonzero(photometry.usable)
-    labels = ["ess", "khat", "log_evidence", "best_chi2"]
+    labels = ["ess", "khat", "rhat", "log_evidence", "best_chi2"]
     labels += [] if loaded.prior is None else ["ess_trained_prior"]
     labels += [f"best_{name}" for name in fitted]
     labels += [f"{name}_{statistic}" for name in names for statistic in STATISTICS]
@@ -274,7 +274,7 @@ def _alike(
 def _result_columns(result: BatchResult) -> dict[str, Any]:
     """All columns but the words, by their labels on disk."""
     best = {f"best_{name}": values for name, values in result.best.items()}
-    scalars = ("ess", "khat", "log_evidence", "best_chi2", "ess_trained_prior")
+    scalars = ("ess", "khat", "rhat", "log_evidence", "best_chi2", "ess_trained_prior")
     return {label: getattr(result, label) for label in scalars} | best | dict(result.summary)
 
 
@@ -297,7 +297,7 @@ def judge(
     if "redshift_q50" in result.summary:
         seen = seen._replace(redshift=jnp.asarray(result.summary["redshift_q50"]))
     status = np.full(len(rows), Status.OK, object)
-    status[is_weak(result.ess, result.khat)] = Status.LOW_ESS
+    status[is_weak(result.ess, result.khat, result.rhat)] = Status.LOW_ESS
     for word, unusual in reversed(unusual_data(loaded, seen, usual_error).items()):
         status[unusual] = word
     status[~np.isfinite(result.log_evidence)] = Status.FAILED

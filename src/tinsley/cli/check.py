@@ -108,7 +108,7 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
 
     from tinsley.errors import InputError
     from tinsley.infer.calibrate import summarise
-    from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD
+    from tinsley.infer.importance import is_weak
     from tinsley.infer.support import colour_limits_from_dict
     from tinsley.infer.truths import simulate_histories
     from tinsley.io.filters import load_filters
@@ -134,7 +134,7 @@ def _check_histories(loaded: Any, size: tuple[int, int], key: Any) -> tuple[dict
     found = _calibrate(loaded, truth, size[1], "histories", key_draws)
     finite = np.isfinite(found.ess)
     unusual = np.asarray(colour_limits_from_dict(loaded.spec.colour_limits).unusual(truth.seen))
-    weak = ~((found.efficiency * size[1] >= ESS_GOOD) & (found.khat <= KHAT_GOOD))
+    weak = is_weak(found.efficiency * size[1], found.khat)
     fine = finite & ~unusual & ~weak
     summary = {
         "unusual_colour": float(np.mean(unusual)),

@@ -69,9 +69,11 @@ def summary(
     import numpy as np
 
     from tinsley.infer.importance import KHAT_GOOD
+    from tinsley.status import Method
 
     inferred = np.isfinite(galaxies["ess"])
-    share, khat = (galaxies["ess"] / galaxies["n_draws"])[inferred], galaxies["khat"][inferred]
+    share = (galaxies["ess"] / galaxies["n_draws"])[inferred]
+    khat = galaxies["khat"][inferred & (galaxies["method"] != Method.HMC)]
     quantiles = np.quantile(share, QUANTILES) if len(share) else []
     rows = len(inferred)
     return {
@@ -87,7 +89,9 @@ def summary(
             f"{q:g}": round(float(value), 4) for q, value in zip(QUANTILES, quantiles, strict=False)
         },
         "share_below_1_percent": round(float(np.mean(share < 0.01)), 4) if rows else None,
-        "share_khat_above_0.7": round(float(np.mean(~(khat <= KHAT_GOOD))), 4) if rows else None,
+        "share_khat_above_0.7": round(float(np.mean(~(khat <= KHAT_GOOD))), 4)
+        if len(khat)
+        else None,
     }
 
 

@@ -36,8 +36,8 @@ def infer(
     refine: Annotated[
         Refine,
         typer.Option(
-            help="More draws, and a sampler where they fail, for galaxies whose first draws are "
-            "not to be trusted (auto), for all, or for none."
+            help="More draws, a sampler where they fail, and long chains where that fails, for "
+            "galaxies whose first draws are not to be trusted (auto), for all, or for none."
         ),
     ] = Refine.AUTO,
     redshift: Annotated[
@@ -80,7 +80,7 @@ def infer(
     what that was taught, from photometry, from --images, or from both; draws have no weights. A row
     without a usable image has the status no_image or bad_image.
 
-    Writes galaxies.parquet (one row per input row: status, method, n_draws, ess, khat,
+    Writes galaxies.parquet (one row per input row: status, method, n_draws, ess, khat, rhat,
     log_evidence, the best fit, and the mean, std and quantiles of every property), draws/*.parquet
     and manifest.json. Look at `status` first: "ok" is to be trusted; docs/conventions.md says what
     the other words mean.

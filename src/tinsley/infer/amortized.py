@@ -121,6 +121,7 @@ class Draws(NamedTuple):
         log_evidence: ln of the mean weight, including the prior's volume: ln p(flux | sigma, z).
         best: Parameters of the likeliest possible draw, each draw taken at its best mass, each [].
         best_chi2: Its deviance, which is chi^2 where the likelihood is Gaussian, [].
+        rhat: Largest R-hat of the chains that the draws are of, []; NaN where they are of none.
         ess_trained_prior: Effective sample size without the weights of a new prior; None where
             there is none.
     """
@@ -131,6 +132,7 @@ class Draws(NamedTuple):
     log_evidence: Array
     best: dict[str, Array]
     best_chi2: Array
+    rhat: Array
     ess_trained_prior: Array | None = None
 
 
@@ -167,7 +169,7 @@ def weigh(
     posterior: AmortizedPosterior,
     seen: Observation,
     x: Float[Array, "draw d"],
-    log_q: Float[Array, " draw"],
+    log_q: Float[Array, " draw"] | None,
     *,
     key: Array,
     snr_range: tuple[float, float] | None = None,
@@ -179,12 +181,14 @@ def weigh(
         seen: One galaxy: flux [band], redshift [], or [draw] where it is not known and drawn too.
         x: The points, in the unbounded space of what the flow draws: all parameters, or all but
             mass.
-        log_q: ln of the density that they were drawn from.
+        log_q: ln of the density that they were drawn from; None if that is the posterior itself, of
+            the trained prior and the measured fluxes.
         key: For the masses.
         snr_range: See `AbstractLikelihood.integrate_mass`.
     """
     theta, model_flux, integral = _at(posterior, seen, x, snr_range)
-    log_weight = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1) - log_q
+    log_density = integral.log_likelihood + jnp.sum(norm.logpdf(x), axis=-1)
+    log_weight = log_density - (log_density if log_q is None else log_q)
     theta[MASS] = sample_log10_mass(integral, key=key)
     log_weight = log_weight + log_prob_errors(posterior, seen, theta[MASS], model_flux)
     log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
@@ -197,8 +201,8 @@ def weigh(
         log_weight, possible = log_weight + log_ratio, log_ratio > -jnp.inf
     log_evidence = jax.nn.logsumexp(log_weight) - jnp.log(x.shape[0])
     best, best_chi2 = _best(posterior, seen, theta, (model_flux, integral), possible)
-    psis = pareto_smooth(log_weight)
-    return Draws(theta, log_weight, psis, log_evidence, best, best_chi2, ess_trained_prior)
+    psis, rhat = pareto_smooth(log_weight), jnp.asarray(jnp.nan)
+    return Draws(theta, log_weight, psis, log_evidence, best, best_chi2, rhat, ess_trained_prior)
 
 
 def log_prob_errors(

@@ -4,8 +4,7 @@ All chains of a galaxy take the same number of leapfrog steps at a time, of a le
 time, so that none waits for another, as chains of the No-U-Turn Sampler do. Between these, points
 are proposed from a fixed density, so that a chain can leave a mode or a bend. Metric, step size and
 that density are learnt from all chains together, before the first draw that counts. Draws count
-equally; R-hat and the effective sample size (Vehtari et al. 2021; `blackjax.diagnostics`,
-arviz-stats) say whether to trust them.
+equally; R-hat and the effective sample size (Vehtari et al. 2021) say whether to trust them.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from blackjax.diagnostics import ess_bulk, rhat
 from blackjax.mcmc.hmc import HMCState
 from blackjax.optimizers.dual_averaging import dual_averaging
 from jax.scipy.stats import norm
@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from tinsley.density.kernels import KernelMixture
 from tinsley.infer import smc
+from tinsley.infer.importance import ESS_GOOD, RHAT_GOOD
 
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
@@ -51,12 +52,14 @@ class Effort(NamedTuple):
         warm_up: Iterations in which metric and step size are learnt, in each of two halves.
         most_steps: Leapfrog steps of one iteration, at most.
         jumps: Points proposed after them.
+        most_rounds: Rounds of `sample_chains`, each twice as long as the one before.
     """
 
     chains: int = 16
     warm_up: int = 100
     most_steps: int = 64
     jumps: int = 8
+    most_rounds: int = 5
 
 
 EFFORT = Effort()
@@ -70,12 +73,15 @@ class Walk(NamedTuple):
         covariance: Of the positions: the inverse of the metric, [d, d].
         step_size: Leapfrog step, in standard deviations.
         proposal: Density of the jumps.
+        log_evidence: ln of the density's integral, from the particles behind the proposal; -inf if
+            they have not settled.
     """
 
     state: HMCState
     covariance: Float[Array, "d d"]
     step_size: Float[Array, ""]
     proposal: KernelMixture
+    log_evidence: Float[Array, ""]
 
 
 class Path(NamedTuple):
@@ -92,6 +98,86 @@ class Path(NamedTuple):
     accepted: Float[Array, ""]
     jumped: Float[Array, ""]
     gradients: Float[Array, ""]
+
+
+class Chains(NamedTuple):
+    """Chains that were gone on with until they mixed, or for as long as was allowed.
+
+    Attributes:
+        x: Draws, [draw, chain, d].
+        rhat: Largest rank-normalised R-hat of the coordinates, folded draws included.
+        ess: Least bulk effective sample size of the coordinates, all chains together.
+        log_evidence: See `Walk`.
+    """
+
+    x: Float[Array, "draw chain d"]
+    rhat: Float[Array, ""]
+    ess: Float[Array, ""]
+    log_evidence: Float[Array, ""]
+
+
+def sample_chains(
+    log_density: LogDensity, n_dim: int, number: int, effort: Effort = EFFORT, *, key: Array
+) -> Chains:
+    """Chains that go on until R-hat and effective sample size are good.
+
+    Every round draws anew from where the last one ended, and thins twice as much: what came before
+    is warm-up, and the number of draws stays.
+
+    Args:
+        log_density: As for `warm_up`.
+        n_dim: Dimensions.
+        number: Draws of each chain.
+        effort: How hard to work.
+        key: Random key.
+
+    Source:
+        Vehtari et al. (2021) as blackjax has it, checked against arviz-stats
+        (tests/test_chains.py).
+    """
+    key_start, key_rounds = jax.random.split(key)
+    walk = warm_up(log_density, n_dim, effort, key=key_start)
+
+    def draw_round(so_far: _Round) -> _Round:
+        def draw(state: HMCState, key: Array) -> tuple[HMCState, Array]:
+            def step(i: Array, state: HMCState) -> HMCState:
+                now, key_step = walk._replace(state=state), jax.random.fold_in(key, i)
+                return walk_on(log_density, now, 1, effort, key=key_step)[0].state
+
+            state = jax.lax.fori_loop(0, so_far.thin, step, state)
+            return state, state.position
+
+        keys = jax.random.split(jax.random.fold_in(key_rounds, so_far.thin), number)
+        state, x = jax.lax.scan(draw, so_far.state, keys)
+        return _Round(state, 2 * so_far.thin, x, *measure_mixing(x))
+
+    nothing = jnp.zeros((number, effort.chains, n_dim))
+    last = jax.lax.while_loop(
+        lambda so_far: ~_has_mixed(so_far) & (so_far.thin < 2**effort.most_rounds),
+        draw_round,
+        _Round(walk.state, jnp.asarray(1), nothing, jnp.asarray(jnp.inf), jnp.zeros(())),
+    )
+    return Chains(last.x, last.rhat, last.ess, walk.log_evidence)
+
+
+class _Round(NamedTuple):
+    """A round of draws, and every how many iterations the next one takes a draw."""
+
+    state: HMCState
+    thin: Array
+    x: Array
+    rhat: Array
+    ess: Array
+
+
+def _has_mixed(chains: _Round) -> Array:
+    return (chains.rhat < RHAT_GOOD) & (chains.ess >= ESS_GOOD)
+
+
+def measure_mixing(x: Float[Array, "draw chain d"]) -> tuple[Array, Array]:
+    """Largest R-hat and least bulk effective sample size of the coordinates; see `Chains`."""
+    each = jnp.moveaxis(x, -1, 0).swapaxes(1, 2)
+    return jnp.max(jax.vmap(rhat)(each)), jnp.min(jax.vmap(ess_bulk)(each))
 
 
 def warm_up(log_density: LogDensity, n_dim: int, effort: Effort = EFFORT, *, key: Array) -> Walk:
@@ -112,9 +198,10 @@ def warm_up(log_density: LogDensity, n_dim: int, effort: Effort = EFFORT, *, key
     key_start, key_jump, key_tune = jax.random.split(key, 3)
     x = spread_points(log_density, n_dim, key=key_start)
     above = _above_normal(log_density)
-    proposal, _ = smc.propose(above, n_dim, smc.EFFORT, key=key_jump)
+    proposal, particles = smc.propose(above, n_dim, smc.EFFORT, key=key_jump)
+    log_evidence = jnp.where(particles.settled, particles.log_evidence, -jnp.inf)
     state = _states(log_density, x[: effort.chains])
-    walk = Walk(state, _covariance(x), jnp.asarray(_FIRST_STEP), proposal)
+    walk = Walk(state, _covariance(x), jnp.asarray(_FIRST_STEP), proposal, log_evidence)
 
     def half(so_far: tuple[Walk, Array], key: Array) -> tuple[tuple[Walk, Array], None]:
         walk, covariance = so_far

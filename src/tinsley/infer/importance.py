@@ -12,13 +12,24 @@ from jaxtyping import Array, Float
 ESS_GOOD = 100.0
 KHAT_GOOD = 0.7
 """Above it importance sampling is not to be trusted (Vehtari et al. 2024)."""
+RHAT_GOOD = 1.01
+"""From there on chains have not mixed (Vehtari et al. 2021)."""
 STATISTICS = ("mean", "std", "q16", "q50", "q84")
 """What a table of results says of each quantity, in the order of its columns."""
 
 
-def is_weak(ess: np.ndarray | Array, khat: np.ndarray | Array) -> np.ndarray:
-    """True where a posterior is not to be trusted; NaN is not."""
-    return ~(np.asarray(ess) >= ESS_GOOD) | ~(np.asarray(khat) <= KHAT_GOOD)
+def is_weak(
+    ess: np.ndarray | Array, khat: np.ndarray | Array, rhat: np.ndarray | Array | float = np.nan
+) -> np.ndarray:
+    """True where a posterior is not to be trusted.
+
+    Args:
+        ess: Effective sample size; NaN is not to be trusted.
+        khat: Pareto shape of weighted draws; NaN for chains.
+        rhat: Largest R-hat of chains; NaN for weighted draws.
+    """
+    good = (np.asarray(khat) <= KHAT_GOOD) | (np.asarray(rhat) < RHAT_GOOD)
+    return ~(np.asarray(ess) >= ESS_GOOD) | ~good
 
 
 class PsisResult(NamedTuple):

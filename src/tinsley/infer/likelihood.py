@@ -260,7 +260,9 @@ def integrate_mass(
     beyond = jnp.abs(best - peak) * precision
     reach = _REACH**2 / (beyond + jnp.hypot(beyond, _REACH)) / precision
     ln_peak = jnp.log(peak)
-    start = jnp.maximum(jnp.log1p(-jnp.minimum(reach / peak, 1.0)), low - ln_peak)
+    share = reach / peak
+    below = jnp.where(share < 1.0, jnp.log1p(-jnp.where(share < 1.0, share, 0.0)), -jnp.inf)
+    start = jnp.maximum(below, low - ln_peak)
     stop = jnp.minimum(jnp.log1p(reach / peak), high - ln_peak)
     offset = start[:, None] + (stop - start)[:, None] * jnp.linspace(0.0, 1.0, _POINTS)
     log_density, area = _cells(offset, best[:, None], peak[:, None], precision[:, None])

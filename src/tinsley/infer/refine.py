@@ -1,8 +1,10 @@
-"""Posteriors that the flow's first draws do not give: a defensive mixture, then a sampler.
+"""Posteriors that the flow's first draws do not give: a defensive mixture, a sampler, then chains.
 
-Both draw anew, and more: a galaxy comes here because its first weights were uneven, so that to pool
-them would bias the evidence upwards. Both return weighted draws whose proposal density is known, so
-that effective sample size, k-hat and evidence mean what they mean for the flow's.
+All draw anew, and more: a galaxy comes here because its first weights were uneven, so that to pool
+them would bias the evidence upwards. Mixture and sampler return weighted draws whose proposal
+density is known, so that effective sample size, k-hat and evidence mean what they mean for the
+flow's. Chains need no proposal that is near the posterior everywhere: their draws count equally,
+and R-hat takes the place of k-hat.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from tinsley.infer import chains
 from tinsley.infer.amortized import AmortizedPosterior, Draws, log_likelihood, weigh
 from tinsley.infer.features import features
 from tinsley.infer.likelihood import Observation
@@ -116,7 +119,7 @@ def sample_smc(
     """
     key_smc, key_x, key_mass = jax.random.split(key, 3)
     n_unit = posterior.flow_space.n_unit
-    proposal, settled = propose(
+    proposal, particles = propose(
         lambda x: log_likelihood(posterior, at(x[:, n_unit:]), x[:, :n_unit]),
         n_unit + n_extra,
         effort,
@@ -125,5 +128,72 @@ def sample_smc(
     x = proposal.sample(number, key=key_x)
     own, extra = x[:, :n_unit], x[:, n_unit:]
     log_q = proposal.log_prob(x) - jnp.sum(norm.logpdf(extra), axis=-1)
-    log_q = jnp.where(settled, log_q, jnp.inf)
+    log_q = jnp.where(particles.settled, log_q, jnp.inf)
     return weigh(posterior, at(extra), own, log_q, key=key_mass)
+
+
+def draw_hmc(
+    posterior: AmortizedPosterior,
+    seen: Observation,
+    number: int,
+    effort: chains.Effort = chains.EFFORT,
+    *,
+    key: Array,
+) -> Draws:
+    """Draws from long chains in all parameters but mass, which is integrated out and then drawn.
+
+    Args:
+        posterior: The model; its flow is not used.
+        seen: One galaxy: flux [band], redshift [].
+        number: How many draws, of all chains together.
+        effort: How hard to work.
+        key: Random key.
+
+    Returns:
+        Equally weighted draws, unless a new prior or errors that tell of the flux weigh them; the
+        effective sample size is the chains', times the share that such weights leave. `rhat` takes
+        the place of k-hat, which is NaN. The evidence is the tempered particles', from which the
+        chains' jumps are made; if these have not settled, there is none, and no draw counts.
+    """
+    fixed = posterior.at_redshift(seen.redshift)
+    return sample_hmc(fixed, lambda extra: seen, 0, number, effort, key=key)
+
+
+def sample_hmc(
+    posterior: AmortizedPosterior,
+    at: Callable[[Float[Array, "point extra"]], Observation],
+    n_extra: int,
+    number: int,
+    effort: chains.Effort,
+    *,
+    key: Array,
+) -> Draws:
+    """`draw_hmc` of a galaxy that depends on some coordinates beside the parameters.
+
+    Args:
+        posterior: The model; its flow is not used.
+        at: The galaxy at points of these coordinates, in which the prior is N(0, 1).
+        n_extra: How many they are.
+        number: How many draws, of all chains together.
+        effort: How hard to work.
+        key: Random key.
+    """
+    key_walk, key_mass = jax.random.split(key)
+    n_unit = posterior.flow_space.n_unit
+
+    def log_density(x: Float[Array, " d"]) -> Float[Array, ""]:
+        own, extra = x[None, :n_unit], x[None, n_unit:]
+        return log_likelihood(posterior, at(extra), own)[0] + jnp.sum(norm.logpdf(x))
+
+    each = -(-number // effort.chains)
+    found = chains.sample_chains(log_density, n_unit + n_extra, each, effort, key=key_walk)
+    x = found.x.swapaxes(0, 1).reshape(-1, n_unit + n_extra)[:number]
+    drawn = weigh(posterior, at(x[:, n_unit:]), x[:, :n_unit], None, key=key_mass)
+    share = jnp.where(jnp.isfinite(found.log_evidence), found.ess / number, jnp.nan)
+    psis = drawn.psis._replace(ess=share * drawn.psis.ess, khat=jnp.asarray(jnp.nan))
+    return drawn._replace(
+        psis=psis,
+        log_evidence=drawn.log_evidence + found.log_evidence,
+        rhat=found.rhat,
+        ess_trained_prior=jax.tree.map(lambda ess: share * ess, drawn.ess_trained_prior),
+    )

@@ -130,8 +130,8 @@ def _is_hot(state: Any) -> Array:
 
 def propose(
     log_likelihood: LogLikelihood, n_dim: int, effort: Effort, *, key: Array
-) -> tuple[KernelMixture, Bool[Array, ""]]:
-    """A proposal of known density that covers the posterior, and whether the particles settled.
+) -> tuple[KernelMixture, Particles]:
+    """A proposal of known density that covers the posterior, and the particles behind it.
 
     Kernels at half of the particles, and at as many points drawn from kernels at all of them and
     resampled by weight (truncated, so that no point takes all places).
@@ -156,7 +156,7 @@ def propose(
     log_weight = jnp.minimum(log_weight, log_mean + 0.5 * np.log(_PILOT_DRAWS))
     half = effort.particles // 2
     again = x[systematic(key_again, jax.nn.softmax(log_weight), half)]
-    return fit_kernel_mixture(jnp.concatenate([particles.x[::2], again])), particles.settled
+    return fit_kernel_mixture(jnp.concatenate([particles.x[::2], again])), particles
 
 
 def _finite(log_likelihood: Array) -> Array:

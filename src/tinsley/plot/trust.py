@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tinsley.plot.style import BLUE, GREY, VERMILION, new_figure
-from tinsley.status import Status
+from tinsley.status import Method, Status
 
 
 def trust(
@@ -34,7 +34,7 @@ def trust(
     left.set(xscale="log", xlabel="effective draws / draws", ylabel="galaxies")
     if len(share):
         left.set_title(f"median {np.median(share):.0%}, below 1 %: {np.mean(share < 0.01):.1%}")
-    khat = galaxies["khat"][inferred]
+    khat = galaxies["khat"][inferred & (galaxies["method"] != Method.HMC)]  # chains have none
     _split(
         middle, np.clip(khat, -0.5, 1.5), np.linspace(-0.5, 1.5, 41), khat <= limits[1], limits[1]
     )
