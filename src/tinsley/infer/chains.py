@@ -59,7 +59,7 @@ class Effort(NamedTuple):
     warm_up: int = 100
     most_steps: int = 64
     jumps: int = 8
-    most_rounds: int = 5
+    most_rounds: int = 3
 
 
 EFFORT = Effort()
