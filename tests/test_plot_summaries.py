@@ -57,3 +57,23 @@ def test_every_tomographic_bin_is_drawn(band):
     drawn = lines(summaries.redshift_bands(n_of_z, EDGES))
     for i in range(3):
         np.testing.assert_allclose(drawn[f"bin {i}"], (i + 1) * band.median)
+
+
+def test_the_measured_redshifts_stand_beside_those_of_the_population(band):
+    n_of_z, measured = Band(np.stack([band.each, 2 * band.each], axis=1)), band.each[:1, None]
+    measured = Band(np.concatenate([measured, 3 * measured], axis=1))
+    figure = summaries.redshift_bands(n_of_z, EDGES, measured=measured)
+    dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    drawn = [line.get_ydata() for line in dashed if len(line.get_ydata())]
+    np.testing.assert_allclose(drawn, measured.each[0])
+    assert "spectroscopic" in lines(figure)
+
+
+def test_distributions_are_told_apart(band):
+    both = {"near": band, "far": Band(2 * band.each)}
+    figure = summaries.density_bands(both, EDGES, "redshift", "two")
+    drawn = lines(figure)
+    np.testing.assert_allclose(drawn["near"], band.median)
+    np.testing.assert_allclose(drawn["far"], 2 * band.median)
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 2
+    assert figure.axes[0].get_xlabel() == "redshift"
