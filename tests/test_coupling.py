@@ -64,6 +64,26 @@ def test_one_condition_each(flow, key):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_slopes_of_the_training_loss_are_flowjaxs(flow, key):
+    """To 1e-4 of each array's largest: what training by either would do."""
+    told = FEATURES + jax.random.normal(key, (300, N_FEATURES))
+    points = 2.5 * jax.random.normal(jax.random.key(4), (300, N_DIM))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def fast(flow):
+        return jnp.mean(flow.log_prob_each(points, told))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def slow(flow):
+        return jnp.mean(jax.vmap(flow.log_prob)(points, told))
+
+    for one, other in zip(*(jax.tree.leaves(g(flow)) for g in (fast, slow)), strict=True):
+        largest = float(jnp.max(jnp.abs(other)))
+        np.testing.assert_allclose(one, other, atol=1e-4 * max(largest, 1e-3))
+
+
 def test_draws_follow_their_density(flow, key):
     """Pulled back to the base by flowjax they are normal, and the density given is flowjax's."""
     x, log_q = eqx.filter_jit(flow.sample_and_log_prob)(3000, FEATURES, key=key)

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paramax import unwrap
 from scipy.stats import kstest, multivariate_normal, norm
 
+from tinsley.density.coupling import coupling_layers
 from tinsley.density.train import OneCycle, start_training, train_block
 from tinsley.parameters import BETAS, default_space
 from tinsley.population.density import FLOW, MIXTURE, POPSED, make_population, reseed
@@ -66,6 +68,31 @@ def test_draws_come_with_their_own_density(config):
     x, log_density = population.sample_and_log_prob(64, key=KEY)
     np.testing.assert_allclose(log_density, population.log_prob(x), atol=2e-3)
     assert np.abs(log_density - norm.logpdf(x).sum(axis=1)).max() > 0.1
+
+
+def test_a_flow_is_flowjaxs(key):
+    """Density of draws and of other points, and the slopes by which a population is fitted."""
+    population = moved(make_population(SMALL, D, key=KEY))
+    x, log_density = population.sample_and_log_prob(300, key=key)
+    np.testing.assert_allclose(log_density, population.flow.log_prob(x), atol=1e-3)
+    points = 2.5 * jax.random.normal(key, (300, D))
+    expected = population.flow.log_prob(points)
+    np.testing.assert_allclose(population.log_prob(points), expected, atol=1e-3)
+    base = jax.random.normal(key, (300, D))
+
+    def loss(population, to_data):
+        x, log_det = to_data(population)
+        return jnp.mean(x**3) - jnp.mean(log_det)
+
+    def library(population):
+        return jax.vmap(unwrap(population.flow).bijection.transform_and_log_det)(base)
+
+    def own(population):
+        return coupling_layers(population.flow).to_data(base, np.zeros(0, np.float32))
+
+    slopes = [eqx.filter_grad(loss)(population, way) for way in (own, library)]
+    for one, other in zip(*(jax.tree.leaves(each) for each in slopes), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * max(float(jnp.abs(other).max()), 1e-3))
 
 
 @every_config

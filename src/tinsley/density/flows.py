@@ -38,8 +38,8 @@ class ConditionalFlow(eqx.Module):
 
     Attributes:
         embedding: Network from features to the flow's condition.
-        flow: The flow; its base is normal. Training evaluates it by flowjax, draws of a coupling
-            flow are made by `tinsley.density.coupling`.
+        flow: The flow; its base is normal. Many points at once of a coupling flow are evaluated by
+            `tinsley.density.coupling`, all else by flowjax.
     """
 
     embedding: eqx.nn.MLP | Standardise
@@ -48,6 +48,14 @@ class ConditionalFlow(eqx.Module):
     def log_prob(self, x: Float[Array, " d"], features: Float[Array, " f"]) -> Float[Array, ""]:
         """Log-density of one point for one galaxy."""
         return self.flow.log_prob(x, self.embedding(features))
+
+    def log_prob_each(
+        self, x: Float[Array, "n d"], features: Float[Array, "n f"]
+    ) -> Float[Array, " n"]:
+        """Log-density of one point for each of many galaxies: what training asks for."""
+        loc, scale = self._base
+        base, log_det = self._to_base(x, jax.vmap(self.embedding)(features))
+        return jnp.sum(norm.logpdf(base, loc, scale), axis=-1) + log_det
 
     def sample_and_log_prob(
         self, number: int, features: Float[Array, " f"], *, key: Array
@@ -103,7 +111,7 @@ class ConditionalFlow(eqx.Module):
         if layers is not None:
             return layers.to_base(x, condition)
         inverse = unwrap(self.flow).bijection.inverse_and_log_det
-        return jax.vmap(inverse, in_axes=(0, None))(x, condition)
+        return jax.vmap(inverse, in_axes=(0, None if condition.ndim == 1 else 0))(x, condition)
 
 
 def make_flow(

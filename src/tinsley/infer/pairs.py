@@ -63,7 +63,10 @@ def training_loss(
     density: ConditionalFlow | ConditionalHistogram, source: FreshPairs | StoredPairs, key: Array
 ) -> Float[Array, ""]:
     """Mean -ln q(x | features) of a batch: the loss of neural posterior estimation."""
-    return -jnp.mean(jax.vmap(density.log_prob)(*source.batch(key)))
+    x, told = source.batch(key)
+    if isinstance(density, ConditionalFlow):
+        return -jnp.mean(density.log_prob_each(x, told))
+    return -jnp.mean(jax.vmap(density.log_prob)(x, told))
 
 
 def store_pairs(fresh: FreshPairs, size: int, key: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flowjax.bijections import RationalQuadraticSpline
-from flowjax.distributions import AbstractDistribution, Normal
+from flowjax.distributions import AbstractTransformed, Normal
 from flowjax.flows import coupling_flow
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-INTERVAL = 4.0
-"""Splines act on (-4, 4), all but 6e-5 of the prior, and are the identity beyond."""
+from tinsley.density.coupling import INTERVAL, MIN_SLOPE, MIN_WIDTH, coupling_layers
 
 FLOW: dict[str, Any] = {"kind": "flow", "layers": 6, "width": 64, "depth": 2, "knots": 8}
 """Tinsley's default; not yet chosen by measurement."""
@@ -46,22 +45,32 @@ class FlowPopulation(AbstractPopulation):
     """A neural spline coupling flow from N(0, 1).
 
     Attributes:
-        flow: The flow.
+        flow: The flow; its splines act on (-4, 4), all but 6e-5 of the prior, and are the identity
+            beyond. Evaluated by `tinsley.density.coupling`.
 
     Source:
         Durkan et al. (2019). PopSED (Li et al. 2023, section 2.3) maps it to the box as
         `tinsley.population.space` does, but starts from random weights.
     """
 
-    flow: AbstractDistribution
+    flow: AbstractTransformed
 
     def sample_and_log_prob(
         self, number: int, *, key: Array
     ) -> tuple[Float[Array, "number d"], Float[Array, " number"]]:
-        return self.flow.sample_and_log_prob(key, (number,))
+        layers = coupling_layers(self.flow)
+        if layers is None:
+            return self.flow.sample_and_log_prob(key, (number,))
+        base = layers.loc + layers.scale * jax.random.normal(key, (number, layers.n_dim))
+        x, log_det = layers.to_data(base, jnp.zeros(0))
+        return x, layers.log_base(base) - log_det
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
-        return self.flow.log_prob(x)
+        layers = coupling_layers(self.flow)
+        if layers is None:
+            return self.flow.log_prob(x)
+        base, log_det = layers.to_base(x, jnp.zeros(0))
+        return layers.log_base(base) + log_det
 
 
 class MixturePopulation(AbstractPopulation):
@@ -117,7 +126,12 @@ def make_population(config: dict[str, Any], n_dim: int, *, key: Array) -> Abstra
     flow = coupling_flow(
         key,
         base_dist=Normal(jnp.zeros(n_dim)),
-        transformer=RationalQuadraticSpline(knots=config["knots"], interval=INTERVAL),
+        transformer=RationalQuadraticSpline(
+            knots=config["knots"],
+            interval=INTERVAL,
+            min_derivative=MIN_SLOPE,
+            min_width=MIN_WIDTH,
+        ),
         flow_layers=config["layers"],
         nn_width=config["width"],
         nn_depth=config["depth"],

@@ -24,13 +24,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from tinsley.errors import InputError
 
 Columns = Mapping[str, np.ndarray]
 MEMBER, SELECTED = "member", "selected_weight"
 LEVELS = {"q05": 0.05, "q16": 0.16, "q50": 0.5, "q84": 0.84, "q95": 0.95}
-"""Quantiles of the members that are written, by suffix of the column."""
+"""Quantiles of a band that are written, by suffix of the column."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,36 @@ class Band:
     each: np.ndarray
 
     def quantile(self, level: float) -> np.ndarray:
-        """Quantile over the members that say something; NaN where none does."""
+        """Quantile of one more population like the members; NaN where none says anything.
+
+        The k-th of n members is the quantile k / (n + 1), since one more is as likely to fall into
+        any of the gaps. Levels beyond the first or the last member follow Student's t, mean +
+        t s sqrt(1 + 1/n), exact where the members are normal. One member alone has a median only.
+        """
         there = np.isfinite(self.each)
-        ranked = np.sort(np.where(there, self.each, np.inf), axis=0)
         number = there.sum(axis=0)
-        at = level * np.maximum(number - 1, 0)
-        low = np.floor(at).astype(int)
+        ranked = np.sort(np.where(there, self.each, np.inf), axis=0)
+        at = level * (number + 1.0) - 1.0
+        low = np.clip(np.floor(at), 0, np.maximum(number - 1, 0)).astype(int)
         high = np.minimum(low + 1, np.maximum(number - 1, 0))
         below, above = (np.take_along_axis(ranked, i[None], axis=0)[0] for i in (low, high))
         with np.errstate(invalid="ignore"):
-            between = below + np.where(high > low, (at - low) * (above - below), 0.0)
-        return np.where(number > 0, between, np.nan)
+            share = np.clip(at - low, 0.0, 1.0)
+            inside = below + np.where(high > low, share * (above - below), 0.0)
+            beyond = self._student(level, there, number)
+        if level < 0.5:
+            inside = np.where(at < 0, np.fmin(inside, beyond), inside)
+        elif level > 0.5:
+            inside = np.where(at > number - 1, np.fmax(inside, beyond), inside)
+        return np.where((number > 1) | ((number == 1) & (level == 0.5)), inside, np.nan)
+
+    def _student(self, level: float, there: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """Quantile of one more normal member, of which `number` are known."""
+        known = np.maximum(number, 2)
+        mean = np.sum(self.each, axis=0, where=there) / np.maximum(number, 1)
+        squares = np.sum((self.each - mean) ** 2, axis=0, where=there)
+        spread = np.sqrt(squares / (known - 1) * (1 + 1 / known))
+        return mean + spread * student_t.ppf(level, known - 1)
 
     @property
     def median(self) -> np.ndarray:
@@ -63,12 +83,12 @@ class Band:
 
     @property
     def inner(self) -> np.ndarray:
-        """16 and 84 % of the members, [2, ...]."""
+        """16 and 84 % of one more member, [2, ...]."""
         return np.stack([self.quantile(0.16), self.quantile(0.84)])
 
     @property
     def outer(self) -> np.ndarray:
-        """5 and 95 % of the members, [2, ...]."""
+        """5 and 95 % of one more member, [2, ...]: the 90 % band."""
         return np.stack([self.quantile(0.05), self.quantile(0.95)])
 
     def to_columns(self, name: str) -> dict[str, np.ndarray]:
