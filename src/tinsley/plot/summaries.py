@@ -1,4 +1,4 @@
-"""Summaries of a population with their bands: 16-84 % of the members dark, 5-95 % pale."""
+"""Summaries of a population with their bands: 16-84 % of one more member dark, 5-95 % pale."""
 
 from __future__ import annotations
 
@@ -37,9 +37,28 @@ def draw_band(ax: Axes, x: np.ndarray, band: Band, colour: str = BLUE, name: str
         colour: Of all of it.
         name: In the legend; none if empty.
     """
-    for ends, alpha in ((band.outer, 0.15), (band.inner, 0.3)):
+    _draw(ax, x, (band.outer, band.inner, band.median), colour, name)
+
+
+def draw_positive_band(
+    ax: Axes, x: np.ndarray, band: Band, colour: str = BLUE, name: str = ""
+) -> None:
+    """As `draw_band`, with the spread of the members' logarithms, which stays above 0.
+
+    A member that is 0 somewhere, as of an empty bin, says nothing there.
+    """
+    each = np.log10(np.where(band.each > 0, band.each, np.nan))
+    outer, inner, median = Band(each).outer, Band(each).inner, Band(each).median
+    _draw(ax, x, (10.0**outer, 10.0**inner, 10.0**median), colour, name)
+
+
+def _draw(
+    ax: Axes, x: np.ndarray, band: tuple[np.ndarray, np.ndarray, np.ndarray], colour: str, name: str
+) -> None:
+    outer, inner, median = band
+    for ends, alpha in ((outer, 0.15), (inner, 0.3)):
         ax.fill_between(x, *ends, color=colour, alpha=alpha, linewidth=0)
-    ax.plot(x, band.median, color=colour, lw=1.4, label=name or None)
+    ax.plot(x, median, color=colour, lw=1.4, label=name or None)
 
 
 def density_bands(
@@ -88,7 +107,7 @@ def mass_function_band(phi: Band, edges: np.ndarray, title: str = "") -> Figure:
     """Galaxies per comoving volume and dex of mass."""
     figure, axes = new_figure(1, 1, 6.4, 4.8)
     ax = axes[0, 0]
-    draw_band(ax, _middle(edges), phi, name="population, selection undone")
+    draw_positive_band(ax, _middle(edges), phi, name="population, selection undone")
     ax.set(yscale="log", xlabel=label(MASS), ylabel=r"$\phi$ [Mpc$^{-3}$ dex$^{-1}$]", title=title)
     ax.legend(frameon=False, fontsize=8)
     return figure
@@ -126,7 +145,7 @@ def sfr_history_band(density: Band, edges: np.ndarray, title: str = "") -> Figur
     """
     figure, axes = new_figure(1, 1, 6.4, 4.8)
     ax, middle = axes[0, 0], _middle(edges)
-    draw_band(ax, middle, density, name="population, selection undone")
+    draw_positive_band(ax, middle, density, name="population, selection undone")
     paper = madau_dickinson_2014(middle)
     ax.plot(middle, paper, "--", color=VERMILION, label="Madau & Dickinson (2014)")
     ylabel = r"SFR density [$M_\odot\,{\rm yr}^{-1}\,{\rm Mpc}^{-3}$]"
