@@ -91,7 +91,8 @@ def _refuse_missing(run: Path, theta: dict[str, np.ndarray], names: tuple[str, .
 
 def _log_ratio(fitted: FittedPopulation, theta: dict[str, np.ndarray], key: Array) -> np.ndarray:
     """Ln of each member's density of all galaxies over the prior, [member, n, draw]."""
-    needed = {name: theta[name] for name in (*fitted.space.space.names, REDSHIFT)}
+    names = (*fitted.space.space.names, REDSHIFT)
+    needed = {name: jnp.asarray(theta[name], dtype=float) for name in names}
     if not fitted.selection.selects:
         return log_prior_ratio(fitted.members, fitted.space, needed)
     passing = pass_probability(fitted.tables, fitted.survey, needed, key=key)
