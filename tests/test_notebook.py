@@ -131,7 +131,7 @@ def test_a_population_is_put_to_every_use(after_population):
     assert purity.each[0] > usual + 0.2
     assert len(set(left["rare"]["object_id"])) == len(left["rare"]["object_id"]) > 0
     assert np.nanmedian(left["after"]["ess_share"]) < 1, "another prior costs draws"
-    assert set(left["after"]["object_id"]) == set(left["before"]["object_id"])
+    assert set(left["after"]["object_id"]) <= set(left["before"]["object_id"])
 
 
 @pytest.mark.slow
