@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinsley.errors import InputError
-from tinsley.population.compare import compare_populations
+from tinsley.population.compare import compare_populations, comparison_columns
 from tinsley.population.summaries import within
 
 N = 20_000
@@ -30,6 +30,12 @@ def test_a_shift_is_found_and_measured_against_the_members_own_disagreement():
     )
     assert found["x"].second_higher == 1
     assert found["y"].distance.each.max() < 0.05
+    table = comparison_columns(found)
+    assert table["property"].tolist() == ["x", "y"]
+    assert table["difference"][0] == pytest.approx(0.5, abs=0.03)
+    assert table["difference_q16"][0] < table["difference"][0] < table["difference_q84"][0]
+    assert table["own_distance"][0] == found["x"].own_distance.median
+    assert table["second_higher"][0] == 1
 
 
 def test_a_width_shows_in_the_distance_alone():

@@ -15,11 +15,14 @@ from tinsley.population.forecast import (
     ab_magnitude,
     in_batches,
     noise_of_depth,
+    observed_catalog,
     synthetic_catalog,
     true_flux,
 )
 from tinsley.population.space import PopulationSpace
+from tinsley.population.summaries import density
 from tinsley.population.synthetic import Selection, parse_selection
+from tinsley.population.targets import colours
 
 BANDS = tuple("ugriz")
 DEPTH_MAG = (23.0, 24.0, 23.5, 23.0, 22.0)
@@ -96,3 +99,16 @@ def test_a_magnitude_needs_a_positive_flux():
     found = ab_magnitude(np.array([1.0, 100.0, 0.0, -2.0]))
     np.testing.assert_allclose(found[:2], [22.5, 17.5])
     assert np.isnan(found[2:]).all()
+
+
+def test_real_galaxies_take_the_place_of_synthetic_ones():
+    table = {"object_id": [7, 8, 9], "redshift": [0.05, 0.15, 0.15]}
+    for i, band in enumerate(BANDS):
+        table |= {f"flux_{band}": [10.0 + i] * 3, f"flux_err_{band}": [0.1] * 3}
+    rows = read_photometry(table, load_survey("sdss"))
+    observed = observed_catalog(rows, BANDS)
+    assert observed["object_id"].tolist() == [7, 8, 9]
+    np.testing.assert_allclose(colours(observed, (("u", "z"),)), 2.5 * np.log10(14 / 10))
+    np.testing.assert_array_equal(observed["flux_err_z"], rows.sigma[:, 4])
+    found = density(observed, "redshift", np.array([0.0, 0.1, 0.2])).each
+    np.testing.assert_allclose(found, [[10 / 3, 20 / 3]])

@@ -5,15 +5,20 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
+from tinsley.observe.survey import Photometry
+from tinsley.parameters import default_space
 from tinsley.population.density import MixturePopulation
 from tinsley.population.outliers import (
+    column_log_density,
     ensemble_log_density,
+    find_outliers,
     match_to_observed,
     outlier_table,
     rarest,
 )
+from tinsley.population.space import PopulationSpace
 
 CLUMP = np.array([4.0, 4.0])
 
@@ -77,3 +82,42 @@ def test_a_draw_like_nothing_observed_is_not_matched(plane):
     assert matches.near.tolist() == [False, True]
     table = outlier_table(matches, np.arange(3000), np.zeros(10), {})
     assert table["object_id"].tolist() == [matches.observed[1]]
+
+
+@pytest.fixture
+def rare_and_red(small_posterior):
+    """600 galaxies, the last six far out in one coordinate and of a colour apart."""
+    space = PopulationSpace(default_space(), small_posterior.cosmology, (0.02, 0.6))
+    rng = np.random.default_rng(4)
+    x = 0.5 * rng.normal(size=(600, space.n_dim))
+    x[-6:, 1] = 4.0
+    theta = {name: np.asarray(v) for name, v in space.theta(jnp.asarray(x, dtype=float)).items()}
+    flux = np.stack([10 * rng.lognormal(0, 0.1, 600), 20 * rng.lognormal(0, 0.1, 600)], axis=1)
+    flux[-6:, 0] /= 30
+    table = {"flux_g": flux[:, 0], "flux_r": flux[:, 1], "object_id": np.arange(600)}
+    return space, x, table | theta
+
+
+def test_the_density_of_columns_is_that_of_their_points(rare_and_red):
+    space, x, table = rare_and_red
+    prior = MixturePopulation(jnp.zeros((1, space.n_dim)), jnp.zeros((1, space.n_dim, space.n_dim)))
+    found = column_log_density([prior], space, table)
+    np.testing.assert_allclose(found, norm.logpdf(x).sum(axis=1), atol=0.02)
+
+
+def test_observed_galaxies_like_the_rare_ones_are_found(rare_and_red):
+    space, _, table = rare_and_red
+    prior = MixturePopulation(jnp.zeros((1, space.n_dim)), jnp.zeros((1, space.n_dim, space.n_dim)))
+    rows = np.r_[0:400, 594:597]  # three of the six, among 400 others
+    rng = np.random.default_rng(5)
+    flux = np.stack([table["flux_g"], table["flux_r"]], axis=1)[rows]
+    flux = flux * rng.lognormal(0, 0.01, flux.shape)
+    names, number = 1000 + np.arange(len(rows)), len(rows)
+    observed = Photometry(
+        names, np.full(number, 0.1), flux, 0.02 * flux, np.ones((number, 2), bool),
+        np.full(number, "", object),
+    )  # fmt: skip
+    found = find_outliers([prior], space, table, observed, ("g", "r"), share=0.01)
+    assert set(found["object_id"].tolist()) == {1400, 1401, 1402}
+    assert found["draws"].sum() == 6
+    assert (found["flux_g"] < 1).all()

@@ -20,6 +20,7 @@ from tinsley.io.runs import (
     iterate_draws,
     load_galaxies,
     load_manifest,
+    refuse_own_prior,
     refuse_without_draws,
 )
 from tinsley.observe.noise import fit_snr_given_flux
@@ -162,11 +163,7 @@ def refuse_other_run(
         raise InputError(
             f"{run} is of another catalogue, {manifest['input']}; give that with --catalog."
         )
-    if manifest["prior"] is not None:
-        raise InputError(
-            f"{run} was inferred under a prior of its own; run `tinsley infer` without --prior: "
-            "the population takes the prior's place."
-        )
+    refuse_own_prior(run, manifest)
 
 
 def posterior_road(setup: PosteriorSetup) -> Road:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
 from tinsley.io.catalogs import Catalog
 from tinsley.io.checkpoints import load_best
+from tinsley.io.models import build_tables
 from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
 from tinsley.observe.noise import AbstractNoise, noise_from_dict
+from tinsley.observe.photometry import BandTables
 from tinsley.observe.survey import Photometry, with_redshift_range
 from tinsley.parameters import param_space_from_dict
 from tinsley.population.density import AbstractPopulation, make_population
@@ -111,7 +114,7 @@ def save_population(
     write_json(out / MANIFEST, manifest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedPopulation:
     """A finished run, read back.
 
@@ -130,6 +133,21 @@ class FittedPopulation:
     members: tuple[AbstractPopulation, ...]
     noise: AbstractNoise
     selection: Selection
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Of the catalogue."""
+        return tuple(self.manifest["bands"])
+
+    @property
+    def survey(self) -> tuple[AbstractNoise, Selection]:
+        """How the catalogue was recorded, as `tinsley.population.forecast` takes it."""
+        return self.noise, self.selection
+
+    @functools.cached_property
+    def tables(self) -> BandTables:
+        """Forward model in the catalogue's bands, with the embedded physics."""
+        return build_tables(tuple(self.manifest["filters"]), self.space.redshift_range)[0]
 
 
 def load_population(folder: Path) -> FittedPopulation:

@@ -51,6 +51,15 @@ def refuse_without_draws(run: Path, manifest: dict[str, Any]) -> None:
         raise InputError(f"{run} holds no draws; run `tinsley infer` again, without --no-draws.")
 
 
+def refuse_own_prior(run: Path, manifest: dict[str, Any]) -> None:
+    """Raise InputError where draws were weighted with a prior other than the trained one."""
+    if manifest["prior"] is not None:
+        raise InputError(
+            f"{run} was inferred under a prior of its own; run `tinsley infer` without --prior: "
+            "the population takes the prior's place."
+        )
+
+
 def load_galaxies(run: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Every column of `galaxies.parquet`, or some, each [row].
 

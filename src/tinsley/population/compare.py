@@ -53,6 +53,28 @@ def compare_populations(
     return {name: _compare(first, second, name, weights) for name in names}
 
 
+def comparison_columns(found: dict[str, Comparison]) -> dict[str, np.ndarray]:
+    """Comparisons as a table, a row for each property.
+
+    Args:
+        found: Of `compare_populations`.
+
+    Returns:
+        `property`; medians over the pairs of `difference`, `distance` and `own_distance`, the first
+        with its `difference_q16` and `difference_q84`; `second_higher`.
+    """
+    pairs = found.values()
+    return {
+        "property": np.array(list(found)),
+        "difference": np.array([float(pair.difference.median) for pair in pairs]),
+        "difference_q16": np.array([float(pair.difference.inner[0]) for pair in pairs]),
+        "difference_q84": np.array([float(pair.difference.inner[1]) for pair in pairs]),
+        "distance": np.array([float(pair.distance.median) for pair in pairs]),
+        "own_distance": np.array([float(pair.own_distance.median) for pair in pairs]),
+        "second_higher": np.array([pair.second_higher for pair in pairs]),
+    }
+
+
 def _compare(
     first: Columns, second: Columns, name: str, weights: tuple[str | None, str | None]
 ) -> Comparison:

@@ -16,9 +16,9 @@ from jaxtyping import Array
 
 from tinsley.observe.noise import AbstractNoise, SnrGivenFlux
 from tinsley.observe.photometry import BandTables, photometry
-from tinsley.observe.survey import AB_ZEROPOINT_MAG, FLUX_PER_MAG
+from tinsley.observe.survey import AB_ZEROPOINT_MAG, FLUX_PER_MAG, Photometry
 from tinsley.population.space import REDSHIFT
-from tinsley.population.summaries import Columns, require_columns
+from tinsley.population.summaries import MEMBER, Columns, require_columns
 from tinsley.population.synthetic import Selection
 
 BATCH = 8192
@@ -87,6 +87,26 @@ def synthetic_catalog(
         table |= {f"flux_{band}": flux[kept, i], f"flux_err_{band}": sigma[kept, i]}
         table |= {f"flux_true_{band}": true[kept, i]}
     return table | {name: values[kept] for name, values in columns.items()}
+
+
+def observed_catalog(rows: Photometry, bands: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Real galaxies with the columns of a synthetic catalogue, as a population of one member.
+
+    So colours, cuts, bins and summaries are the same functions for both.
+
+    Args:
+        rows: Galaxies that have every band.
+        bands: Their names.
+
+    Returns:
+        `object_id`, `redshift` as read, `member` (0), and `flux_{band}` and `flux_err_{band}` in
+        nanomaggies, the survey's error floor included.
+    """
+    table = {"object_id": rows.object_id, REDSHIFT: rows.redshift}
+    table[MEMBER] = np.zeros(len(rows), np.int32)
+    for i, band in enumerate(bands):
+        table |= {f"flux_{band}": rows.flux[:, i], f"flux_err_{band}": rows.sigma[:, i]}
+    return table
 
 
 def true_flux(columns: Columns, tables: BandTables) -> np.ndarray:

@@ -14,10 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tinsley.observe.survey import Photometry
 from tinsley.population.density import AbstractPopulation
 from tinsley.population.fit import reach
+from tinsley.population.forecast import in_batches
 from tinsley.population.reweight import mean_log_density
-from tinsley.population.summaries import Columns
+from tinsley.population.space import REDSHIFT, PopulationSpace
+from tinsley.population.summaries import Columns, require_columns
+from tinsley.population.synthetic import make_view
+
+OBJECT_ID = "object_id"
 
 
 class Matches(NamedTuple):
@@ -34,6 +40,67 @@ class Matches(NamedTuple):
     observed: np.ndarray
     distance: np.ndarray
     near: np.ndarray
+
+
+def find_outliers(
+    members: Sequence[AbstractPopulation],
+    space: PopulationSpace,
+    synthetic: Columns,
+    observed: Photometry,
+    bands: tuple[str, ...],
+    *,
+    share: float = 0.01,
+) -> dict[str, np.ndarray]:
+    """Observed galaxies whose photometry is that of a population's rarest draws.
+
+    Args:
+        members: The populations as observed.
+        space: Where they live.
+        synthetic: Of `tinsley.population.forecast.synthetic_catalog`, in the survey of the observed
+            galaxies, with its noise and its cut.
+        observed: Galaxies that have every band.
+        bands: Of both, by name.
+        share: Of the synthetic galaxies, how many are rare.
+
+    Returns:
+        As of `outlier_table`; the properties are those of the synthetic galaxy.
+
+    Raises:
+        InputError: A column is missing.
+        ValueError: The share is not between 0 and 1.
+    """
+    require_columns(synthetic, [f"flux_{band}" for band in bands])
+    log_density = column_log_density(members, space, synthetic)
+    rows = rarest(log_density, share)
+    view = make_view(observed.flux, observed.sigma)
+    flux = np.stack([synthetic[f"flux_{band}"][rows] for band in bands], axis=1)
+    made, seen = (np.asarray(view(jnp.asarray(f, dtype=float))) for f in (flux, observed.flux))
+    matches = match_to_observed(rows, made, seen)
+    drawn = {name: values for name, values in synthetic.items() if name != OBJECT_ID}
+    return outlier_table(matches, observed.object_id, log_density, drawn)
+
+
+def column_log_density(
+    members: Sequence[AbstractPopulation], space: PopulationSpace, columns: Columns
+) -> np.ndarray:
+    """Ln of the members' mean density, of the galaxies as observed, at each galaxy, [n].
+
+    Per unit of the unbounded space, where the prior is N(0, 1): rare is what is rare there.
+
+    Args:
+        members: The populations as observed.
+        space: Where they live.
+        columns: Every parameter, and `redshift`.
+
+    Raises:
+        InputError: A column is missing.
+    """
+    names = [*space.space.names, REDSHIFT]
+    require_columns(columns, names)
+    theta = {name: columns[name] for name in names}
+    return ensemble_log_density(
+        members, jnp.asarray(in_batches(lambda some, _: space.unbounded(some), theta))
+    )
 
 
 def ensemble_log_density(
@@ -98,7 +165,7 @@ def outlier_table(
     order = np.argsort(first)
     chosen = rows[first[order]]
     head = {
-        "object_id": np.asarray(object_id)[found[order]],
+        OBJECT_ID: np.asarray(object_id)[found[order]],
         "log_density": log_density[matches.draw[chosen]],
         "distance": matches.distance[chosen],
         "draws": count[order],
