@@ -39,7 +39,7 @@ def _silu(x: Array) -> Array:
 _FASTER: dict[Callable, Callable] = {jax.nn.silu: _silu}
 
 Layer = tuple[Array, Array]
-"""Weight and bias of one layer of every conditioner, [coupling, out, in] and [coupling, out]."""
+"""Weight and bias of one layer of every network, stacked: [layer, out, in] and [layer, out]."""
 
 
 class CouplingLayers(eqx.Module):
@@ -222,7 +222,7 @@ def coupling_layers(flow: AbstractTransformed) -> CouplingLayers | None:
     if not isinstance(coupling, Coupling) or not isinstance(permute, Permute):
         return None
     base, n_fixed = unwrap(flow).base_dist, coupling.untransformed_dim
-    first, *hidden, last = (_arrays(layer) for layer in coupling.conditioner.layers)
+    first, *hidden, last = (arrays_of(layer) for layer in coupling.conditioner.layers)
     by_parameter = np.arange(last[0].shape[1]).reshape(coupling.dim - n_fixed, -1).T.ravel()
     return CouplingLayers(
         loc=base.loc,
@@ -238,7 +238,8 @@ def coupling_layers(flow: AbstractTransformed) -> CouplingLayers | None:
     )
 
 
-def _arrays(layer: eqx.nn.Linear) -> Layer:
+def arrays_of(layer: eqx.nn.Linear) -> Layer:
+    """Weight and bias of a layer that has both."""
     if layer.bias is None:
         raise ValueError("expected a conditioner whose layers have biases; got one without.")
     return layer.weight, layer.bias

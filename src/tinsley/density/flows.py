@@ -15,6 +15,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from paramax import unwrap
 
+from tinsley.density.autoregressive import autoregressive_layers
 from tinsley.density.coupling import INTERVAL, MIN_SLOPE, MIN_WIDTH, coupling_layers
 
 
@@ -39,7 +40,8 @@ class ConditionalFlow(eqx.Module):
     Attributes:
         embedding: Network from features to the flow's condition.
         flow: The flow; its base is normal. Many points at once of a coupling flow are evaluated by
-            `tinsley.density.coupling`, all else by flowjax.
+            `tinsley.density.coupling`, draws of a masked autoregressive one by
+            `tinsley.density.autoregressive`, all else by flowjax.
     """
 
     embedding: eqx.nn.MLP | Standardise
@@ -100,9 +102,9 @@ class ConditionalFlow(eqx.Module):
         return x, jnp.sum(norm.logpdf(base, loc, width * scale), axis=-1) - log_det
 
     def _to_data(self, base: Array, condition: Array) -> tuple[Array, Array]:
-        layers = coupling_layers(self.flow)
-        if layers is not None:
-            return layers.to_data(base, condition)
+        for layers in (coupling_layers(self.flow), autoregressive_layers(self.flow)):
+            if layers is not None:
+                return layers.to_data(base, condition)
         transform = unwrap(self.flow).bijection.transform_and_log_det
         return jax.vmap(transform, in_axes=(0, None if condition.ndim == 1 else 0))(base, condition)
 
