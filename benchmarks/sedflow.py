@@ -133,7 +133,7 @@ def ranked(
 ) -> dict[str, Any]:
     """Ranks of the truths, raw and weighted, and the efficiency."""
     truth = simulate_prior(loaded.posterior, simulator, number, loaded.snr_range, key)
-    effort = Effort(draws=DRAWS, workers=os.cpu_count() or 1)
+    effort = Effort(draws=DRAWS, enough=100.0, most=4, workers=os.cpu_count() or 1)
     found = calibrate(loaded.posterior, truth, loaded.snr_range, effort, jax.random.key(SEED + 1))
     out: dict[str, Any] = {
         "median_efficiency": float(np.median(found.efficiency)),
