@@ -1,12 +1,14 @@
 """How many training galaxies? Tinsley's flow on SEDflow's simulator: fixed sets, and on the fly.
 
     python benchmarks/ablations.py --model sedflow.tinsley [--steps 6000] [--work runs/ablations]
+        [--fresh MODEL]
 
 The model named gives priors, noise and simulator. For 100,000, 500,000 and 1,000,000 galaxies and
 for fresh ones in every batch the same flow is trained for as many steps on batches of one size, by
 one schedule; the weights with the lowest validation loss are kept, the validation galaxies being
-the same for all. Then benchmarks/sedflow.py's measures on 2,000 other galaxies, with right and
-wrong errors. Trainings go on from checkpoints in the work folder.
+the same for all (but of a model given by --fresh, which had its own). Then benchmarks/sedflow.py's
+measures on other galaxies, with right and wrong errors. Trainings go on from checkpoints in the work
+folder.
 
 Writes benchmarks/results/ablations.json.
 """
@@ -38,6 +40,7 @@ from tinsley.io.results import write_json
 OUT = Path(__file__).resolve().parent / "results" / "ablations.json"
 SIZES = (100_000, 500_000, 1_000_000, None)
 """None: every batch is new."""
+FRESH = "on-the-fly"
 N_VALIDATION = 8192
 BLOCK = 500
 
@@ -49,14 +52,18 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=NUMBER)
     parser.add_argument("--work", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--fresh", help="a model trained on the fly for as many steps, not again")
     options = parser.parse_args()
     loaded = load_posterior(options.model)
     base = dataclasses.replace(loaded.posterior, mass="integrated")
     report: dict[str, Any] = {"machine": machine(), "steps": options.steps}
     report |= {"batch": Schedule().batch, "galaxies": options.number, "trained_on": {}}
     for size in SIZES:
-        name = str(size or "on the fly")
-        flow, history = train(loaded, size, options.steps, options.work / name.replace(" ", "-"))
+        name = str(size or FRESH)
+        if size is None and options.fresh:
+            flow, history = already_trained(options.fresh, options.steps)
+        else:
+            flow, history = train(loaded, size, options.steps, options.work / name)
         posterior = dataclasses.replace(base, flow=flow)
         found = judged(
             dataclasses.replace(loaded, posterior=posterior), loaded.simulator(1.0), options.number
@@ -91,6 +98,15 @@ def train(
         kept.save(state, history)
         console.print(folder.name, history[-1])
     return kept.best(flow), history
+
+
+def already_trained(model: str, steps: int) -> tuple[ConditionalFlow, list[dict[str, float]]]:
+    """The flow of a model that `tinsley train posterior` has trained, and its validations."""
+    fresh = load_posterior(model)
+    training = fresh.spec.training
+    if training["last"]["step"] != steps or "galaxies" in training:
+        raise SystemExit(f"{model} was not trained on the fly for {steps} steps.")
+    return fresh.posterior.flow, [training["best"], training["last"]]
 
 
 def stored(fresh: FreshPairs, size: int, key: jax.Array) -> StoredPairs:
