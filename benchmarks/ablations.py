@@ -7,8 +7,7 @@ The model named gives priors, noise and simulator. For 100,000, 500,000 and 1,00
 for fresh ones in every batch the same flow is trained for as many steps on batches of one size, by
 one schedule; the weights with the lowest validation loss are kept, the validation galaxies being
 the same for all (but of a model given by --fresh, which had its own). Then benchmarks/sedflow.py's
-measures on other galaxies, with right and wrong errors. Trainings go on from checkpoints in the work
-folder.
+measures on other galaxies, with right and wrong errors. Trainings go on from checkpoints in --work.
 
 Writes benchmarks/results/ablations.json.
 """
