@@ -149,7 +149,7 @@ class Posterior:
                 f"expected draws >= 100 and seed from 0 to 2**32 - 1; got {draws} and {seed}."
             )
         if refine not in set(Refine):
-            raise InputError(f"expected refine to be never, auto or all; got {refine!r}.")
+            raise InputError(f"expected refine to be {', '.join(Refine)}; got {refine!r}.")
         free = isinstance(redshift, str) and redshift == Redshift.FREE
         known = Redshift.FREE if free else Redshift.GIVEN
         if redshift_err is not None and (free or redshift is None):

@@ -51,7 +51,10 @@ class Refine(StrEnum):
     NEVER = "never"
     AUTO = "auto"
     """Those with an ESS below 100, a k-hat above 0.7, or data unlike the training set's."""
+    CHAINS = "chains"
+    """As `AUTO`, with long chains where the sampler fails too: minutes of a core each."""
     ALL = "all"
+    """All, by as many stages as they need, chains among them."""
 
 
 class Redshift(StrEnum):

@@ -71,6 +71,8 @@ def refine(
     number: int,
     run_key: Array,
     redshift: Redshift = Redshift.GIVEN,
+    *,
+    chains: bool = True,
 ) -> Refined:
     """Refine some of the galaxies that `infer_batch` gave posteriors of.
 
@@ -87,11 +89,14 @@ def refine(
         number: Draws a galaxy of `result`.
         run_key: As for `infer_batch`.
         redshift: Whether the redshifts are known.
+        chains: Go as far as to long chains, which take minutes of a core a galaxy.
     """
     method = np.full(len(photometry), Method.FLOW, object)
     n_draws = np.full(len(photometry), number)
     left = np.flatnonzero(wanted)
     for stage, (name, draw) in enumerate(STAGES[redshift]):
+        if name == Method.HMC and not chains:
+            break
         if not len(left):
             break
         counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)

@@ -264,11 +264,14 @@ def _alike(
         keep_draws=settings.keep_draws,
         redshift=redshift,
     )
-    if settings.refine == Refine.AUTO:
+    if settings.refine in (Refine.AUTO, Refine.CHAINS):
         wanted = judge(loaded, rows, usual_error, result) != Status.OK
     else:
         wanted = np.full(len(rows), settings.refine == Refine.ALL)
-    return refine(loaded.posterior, rows, result, wanted, settings.draws, run_key, redshift)
+    chains = settings.refine != Refine.AUTO
+    return refine(
+        loaded.posterior, rows, result, wanted, settings.draws, run_key, redshift, chains=chains
+    )
 
 
 def _result_columns(result: BatchResult) -> dict[str, Any]:

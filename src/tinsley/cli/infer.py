@@ -36,8 +36,9 @@ def infer(
     refine: Annotated[
         Refine,
         typer.Option(
-            help="More draws, a sampler where they fail, and long chains where that fails, for "
-            "galaxies whose first draws are not to be trusted (auto), for all, or for none."
+            help="More draws, and a sampler where they fail, for galaxies whose first draws are not "
+            "to be trusted (auto); also long chains, minutes of a core each, where that fails "
+            "(chains); all of it for all galaxies, or for none."
         ),
     ] = Refine.AUTO,
     redshift: Annotated[
@@ -98,7 +99,10 @@ def infer(
 
     if model is not None and is_of_properties(model):
         odd = {"--prior": prior, "--dof": dof, "--likelihood": likelihood != Likelihood.GAUSSIAN}
-        odd |= {"--redshift": redshift != Redshift.GIVEN, "--refine": refine == Refine.ALL}
+        odd |= {
+            "--redshift": redshift != Redshift.GIVEN,
+            "--refine": refine in (Refine.CHAINS, Refine.ALL),
+        }
         refuse_options([word for word, value in odd.items() if value])
         how = {"draws": draws, "keep_draws": keep_draws, "seed": seed, "chunk": chunk_size}
         infer_properties(catalog, survey, layout, Path(model), images, out, how)
