@@ -136,7 +136,7 @@ def test_arviz(result):
         ({"flux": [["a"] * 5] * N}, "expected numbers"),
         ({"draws": 3}, "expected draws >= 100"),
         ({"seed": -1}, "seed from 0"),
-        ({"refine": "often"}, "never, auto or all; got 'often'"),
+        ({"refine": "often"}, "never, auto, chains, all; got 'often'"),
     ],
 )
 def test_wrong_arguments(change, words, posterior):

@@ -129,7 +129,8 @@ class Posterior:
             draws: Draws a galaxy.
             seed: Seed.
             refine: Which galaxies get more draws, or a sampler: "never", "auto" (those that need
-                it) or "all".
+                it), "chains" (as auto, and long chains, minutes of a core each, where that fails)
+                or "all".
             likelihood: How errors are distributed: "gaussian", "student-t" (4 degrees of freedom)
                 or an object of `tinsley.infer.likelihood`, as `StudentT(2.5)`.
             prior: Another prior than the trained one, which costs effective draws

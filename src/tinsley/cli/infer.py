@@ -36,8 +36,8 @@ def infer(
     refine: Annotated[
         Refine,
         typer.Option(
-            help="More draws, and a sampler where they fail, for galaxies whose first draws are not "
-            "to be trusted (auto); also long chains, minutes of a core each, where that fails "
+            help="More draws, and a sampler where they fail, for galaxies whose first draws "
+            "are not to be trusted (auto); also long chains, minutes of a core each, where that fails "
             "(chains); all of it for all galaxies, or for none."
         ),
     ] = Refine.AUTO,
