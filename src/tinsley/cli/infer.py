@@ -37,8 +37,8 @@ def infer(
         Refine,
         typer.Option(
             help="More draws, and a sampler where they fail, for galaxies whose first draws "
-            "are not to be trusted (auto); also long chains, minutes of a core each, where that fails "
-            "(chains); all of it for all galaxies, or for none."
+            "are not to be trusted (auto); also long chains where that fails, minutes of a core "
+            "each (chains); all of it for all galaxies, or for none."
         ),
     ] = Refine.AUTO,
     redshift: Annotated[
