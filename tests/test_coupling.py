@@ -69,6 +69,7 @@ def test_one_condition_each(flow, key):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_slopes_of_the_training_loss_are_flowjaxs(flow, key):
     """To 1e-4 of each array's largest: what training by either would do."""
     told = FEATURES + jax.random.normal(key, (300, N_FEATURES))

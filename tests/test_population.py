@@ -70,6 +70,7 @@ def test_draws_come_with_their_own_density(config):
     assert np.abs(log_density - norm.logpdf(x).sum(axis=1)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_flow_is_flowjaxs(key):
     """Density of draws and of other points, and the slopes by which a population is fitted."""
     population = moved(make_population(SMALL, D, key=KEY))
