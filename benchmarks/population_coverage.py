@@ -206,29 +206,20 @@ def coverage(
         truth = np.stack([true[name].each[0] for true, _ in found])
         low, high = np.stack([band[name].outer for _, band in found], axis=1)
         judged = np.isfinite(truth) & np.isfinite(low)
-        held = ((low <= truth) & (truth <= high))[judged]
+        held = np.where(judged, (low <= truth) & (truth <= high), np.nan)
         width = np.nanmedian(np.where(judged, high - low, np.nan), axis=0)
         every.append(held)
         out[name] = {
             "judged": int(judged.sum()),
-            "covered": round(float(held.mean()), 3),
+            "covered": round(float(np.nanmean(held)), 3),
             "median_width": [round(float(w), 4) for w in width],
             "over_prior": [round(float(w), 3) for w in width / np.ptp(of_prior.outer, axis=0)],
         }
-    pooled = float(np.concatenate(every).mean())
-    by_mock = np.array([mock_share(true, band) for true, band in found])
-    error = float(np.std(by_mock) / np.sqrt(len(by_mock)))
+    of_all = np.concatenate(every, axis=1)
+    pooled = float(np.nanmean(of_all))
+    error = float(np.std(np.nanmean(of_all, axis=1)) / np.sqrt(len(found)))
     met = bool(SHARES[0] <= pooled <= SHARES[1])
     return {"pooled": {"covered": pooled, "error": error, "met": met}, "summaries": out}
-
-
-def mock_share(truth: dict[str, Band], fitted: dict[str, Band]) -> float:
-    """Share of one mock's bands that hold the truth."""
-    held = []
-    for name, band in fitted.items():
-        low, high, true = *band.outer, truth[name].each[0]
-        held.append(((low <= true) & (true <= high))[np.isfinite(true) & np.isfinite(low)])
-    return float(np.concatenate(held).mean())
 
 
 if __name__ == "__main__":

@@ -95,9 +95,7 @@ def refine(
     n_draws = np.full(len(photometry), number)
     left = np.flatnonzero(wanted)
     for stage, (name, draw) in enumerate(STAGES[redshift]):
-        if name == Method.HMC and not chains:
-            break
-        if not len(left):
+        if not len(left) or (name == Method.HMC and not chains):
             break
         counts = Counts(max(number, MORE_DRAWS), None if result.draws is None else number)
         found = _each(posterior, photometry.take(left), (draw, redshift), counts, (run_key, stage))

@@ -15,12 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flowjax.bijections import Chain, Invert, MaskedAutoregressive, Permute, Scan
+from flowjax.bijections import MaskedAutoregressive
 from flowjax.distributions import AbstractTransformed
 from jaxtyping import Array, Float
 from paramax import unwrap
 
-from tinsley.density.coupling import Layer, arrays_of
+from tinsley.density.coupling import Layer, arrays_of, repeated_layer
 
 
 class AutoregressiveLayers(eqx.Module):
@@ -93,15 +93,10 @@ def autoregressive_layers(flow: AbstractTransformed) -> AutoregressiveLayers | N
 
     Unusual is one whose density is the slow direction, without a condition or of one dimension.
     """
-    whole = unwrap(flow).bijection
-    scanned = whole.bijection if isinstance(whole, Invert) else None
-    chain = scanned.bijection if isinstance(scanned, Scan) else None
-    if not isinstance(chain, Chain) or len(chain.bijections) != 2:
+    masked, permute, inverted = repeated_layer(flow)
+    if not isinstance(masked, MaskedAutoregressive) or permute is None:
         return None
-    masked, permute = chain.bijections
-    if not isinstance(masked, MaskedAutoregressive) or not isinstance(permute, Permute):
-        return None
-    if masked.cond_shape is None:
+    if not inverted or masked.cond_shape is None:
         return None
     d, network = masked.shape[0], masked.masked_autoregressive_mlp
     rank = np.arange(network.width_size) % d  # dimensions that a unit sees, as flowjax has it

@@ -1,7 +1,7 @@
 """A spline coupling flow, evaluated at many points of one condition at once.
 
-The numbers are flowjax's, which evaluates point by point; this takes a third of the time, and for
-slopes two thirds at most. The condition's share of each first layer is computed once. A spline's
+The numbers are flowjax's, which evaluates point by point; this takes less time (`benchmarks/
+flow_speed.py`). The condition's share of each first layer is computed once. A spline's
 bin is picked by sums over all bins, not by gathers. Points lie along the last axis, in pieces that
 stay in the processor's cache.
 """
@@ -9,6 +9,7 @@ stay in the processor's cache.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -207,19 +208,30 @@ def _extents(raw: Array) -> Array:
     return MIN_WIDTH + free * jax.nn.softmax(raw, axis=0)
 
 
-def coupling_layers(flow: AbstractTransformed) -> CouplingLayers | None:
-    """The arrays of a coupling flow of flowjax's; None if it is no coupling.
+def repeated_layer(flow: AbstractTransformed) -> tuple[Any, Permute | None, bool]:
+    """What a flow of flowjax's is made of.
 
-    None, too, for one or two dimensions, whose couplings flowjax mixes otherwise.
+    Returns:
+        The bijection that is repeated, its arrays stacked; the permutation after it, None if there
+        is no such pair; whether all is written from data to base.
     """
     whole = unwrap(flow).bijection
     inverted = isinstance(whole, Invert)
     scanned = whole.bijection if inverted else whole
     chain = scanned.bijection if isinstance(scanned, Scan) else None
-    if not isinstance(chain, Chain):
-        return None
-    coupling, permute = chain.bijections
-    if not isinstance(coupling, Coupling) or not isinstance(permute, Permute):
+    pair = chain.bijections if isinstance(chain, Chain) else ()
+    if len(pair) != 2 or not isinstance(pair[1], Permute):
+        return whole, None, inverted
+    return pair[0], pair[1], inverted
+
+
+def coupling_layers(flow: AbstractTransformed) -> CouplingLayers | None:
+    """The arrays of a coupling flow of flowjax's; None if it is no coupling.
+
+    None, too, for one or two dimensions, whose couplings flowjax mixes otherwise.
+    """
+    coupling, permute, inverted = repeated_layer(flow)
+    if not isinstance(coupling, Coupling) or permute is None:
         return None
     base, n_fixed = unwrap(flow).base_dist, coupling.untransformed_dim
     first, *hidden, last = (arrays_of(layer) for layer in coupling.conditioner.layers)

@@ -102,9 +102,9 @@ class ConditionalFlow(eqx.Module):
         return x, jnp.sum(norm.logpdf(base, loc, width * scale), axis=-1) - log_det
 
     def _to_data(self, base: Array, condition: Array) -> tuple[Array, Array]:
-        for layers in (coupling_layers(self.flow), autoregressive_layers(self.flow)):
-            if layers is not None:
-                return layers.to_data(base, condition)
+        layers = coupling_layers(self.flow) or autoregressive_layers(self.flow)
+        if layers is not None:
+            return layers.to_data(base, condition)
         transform = unwrap(self.flow).bijection.transform_and_log_det
         return jax.vmap(transform, in_axes=(0, None if condition.ndim == 1 else 0))(base, condition)
 

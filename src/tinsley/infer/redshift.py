@@ -8,6 +8,7 @@ uniform whatever its form, so that an error of 1e-5 asks for nothing special.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,10 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from tinsley.density.histogram import ConditionalHistogram, sample_bins
-from tinsley.infer import chains
 from tinsley.infer.amortized import AmortizedPosterior, Draws, weigh
 from tinsley.infer.features import features, features_without_redshift
 from tinsley.infer.likelihood import Observation
 from tinsley.infer.refine import sample_hmc, sample_smc
-from tinsley.infer.smc import EFFORT, Effort
 from tinsley.observe.redshift import RedshiftPrior, uniform
 
 DEFENCE = 0.1
@@ -67,54 +66,29 @@ def draw_free(
     )
 
 
-def draw_free_smc(
-    posterior: AmortizedPosterior,
-    seen: Observation,
-    number: int,
-    effort: Effort = EFFORT,
-    *,
-    key: Array,
-) -> Draws:
-    """As `draw_smc`, with the redshift as one more coordinate: the normal quantile of its prior.
+def with_free_redshift(sample: Callable[..., Draws]) -> Callable[..., Draws]:
+    """`sample_smc` or `sample_hmc` with one more coordinate, the normal quantile of the redshift.
 
-    Args:
-        posterior: A model that was taught redshifts; its networks are not used.
-        seen: One galaxy; its prior of redshift is looked at, its redshift is not.
-        number: How many draws.
-        effort: How hard to work.
-        key: Random key.
+    It is that of the redshift's prior, known of the galaxy or the model's range. The redshift that
+    the galaxy brings is not looked at. Called as `draw_free` is, without `snr_range`.
     """
-    return sample_smc(posterior, _at_redshifts(posterior, seen), 1, number, effort, key=key)
+
+    def draw(
+        posterior: AmortizedPosterior, seen: Observation, number: int, *effort: Any, key: Array
+    ) -> Draws:
+        density, prior = _density(posterior), seen.redshift_prior
+        known = uniform(density.low, density.high) if prior is None else prior
+
+        def at(extra: Float[Array, "point 1"]) -> Observation:
+            return seen._replace(redshift=known.quantile(ndtr(extra[:, 0])))
+
+        return sample(posterior, at, 1, number, *effort, key=key)
+
+    return draw
 
 
-def draw_free_hmc(
-    posterior: AmortizedPosterior,
-    seen: Observation,
-    number: int,
-    effort: chains.Effort = chains.EFFORT,
-    *,
-    key: Array,
-) -> Draws:
-    """As `draw_hmc`, with the redshift as one more coordinate: the normal quantile of its prior.
-
-    Args:
-        posterior: A model that was taught redshifts; its networks are not used.
-        seen: One galaxy; its prior of redshift is looked at, its redshift is not.
-        number: How many draws, of all chains together.
-        effort: How hard to work.
-        key: Random key.
-    """
-    return sample_hmc(posterior, _at_redshifts(posterior, seen), 1, number, effort, key=key)
-
-
-def _at_redshifts(
-    posterior: AmortizedPosterior, seen: Observation
-) -> Callable[[Float[Array, "point 1"]], Observation]:
-    """The galaxy as a function of the normal quantile of its redshift's prior."""
-    density = _density(posterior)
-    prior = seen.redshift_prior
-    known = uniform(density.low, density.high) if prior is None else prior
-    return lambda extra: seen._replace(redshift=known.quantile(ndtr(extra[:, 0])))
+draw_free_smc = with_free_redshift(sample_smc)
+draw_free_hmc = with_free_redshift(sample_hmc)
 
 
 def _propose(

@@ -10,6 +10,7 @@ and R-hat takes the place of k-hat.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +75,10 @@ def sample_mixture(
     return x, jax.nn.logsumexp(each + jnp.log(np.asarray(counts) / number), axis=1)
 
 
-def draw_smc(
+def sample_smc(
     posterior: AmortizedPosterior,
-    seen: Observation,
+    at: Callable[[Float[Array, "point extra"]], Observation],
+    n_extra: int,
     number: int,
     effort: Effort = EFFORT,
     *,
@@ -89,30 +91,8 @@ def draw_smc(
 
     Args:
         posterior: The model; its flow is not used.
-        seen: One galaxy: flux [band], redshift [].
-        number: How many draws.
-        effort: How hard to work.
-        key: Random key.
-    """
-    fixed = posterior.at_redshift(seen.redshift)
-    return sample_smc(fixed, lambda extra: seen, 0, number, effort, key=key)
-
-
-def sample_smc(
-    posterior: AmortizedPosterior,
-    at: Callable[[Float[Array, "point extra"]], Observation],
-    n_extra: int,
-    number: int,
-    effort: Effort,
-    *,
-    key: Array,
-) -> Draws:
-    """`draw_smc` of a galaxy that depends on some coordinates beside the parameters.
-
-    Args:
-        posterior: The model; its flow is not used.
-        at: The galaxy at points of these coordinates, in which the prior is N(0, 1).
-        n_extra: How many they are.
+        at: One galaxy at points of some coordinates beside the parameters, whose prior is N(0, 1).
+        n_extra: How many such coordinates there are; 0 where all else is known.
         number: How many draws.
         effort: How hard to work.
         key: Random key.
@@ -120,21 +100,21 @@ def sample_smc(
     key_smc, key_x, key_mass = jax.random.split(key, 3)
     n_unit = posterior.flow_space.n_unit
     proposal, particles = propose(
-        lambda x: log_likelihood(posterior, at(x[:, n_unit:]), x[:, :n_unit]),
+        lambda x: log_likelihood(posterior, *_apart(x, n_unit, at)),
         n_unit + n_extra,
         effort,
         key=key_smc,
     )
     x = proposal.sample(number, key=key_x)
-    own, extra = x[:, :n_unit], x[:, n_unit:]
-    log_q = proposal.log_prob(x) - jnp.sum(norm.logpdf(extra), axis=-1)
+    log_q = proposal.log_prob(x) - jnp.sum(norm.logpdf(x[:, n_unit:]), axis=-1)
     log_q = jnp.where(particles.settled, log_q, jnp.inf)
-    return weigh(posterior, at(extra), own, log_q, key=key_mass)
+    return weigh(posterior, *_apart(x, n_unit, at), log_q, key=key_mass)
 
 
-def draw_hmc(
+def sample_hmc(
     posterior: AmortizedPosterior,
-    seen: Observation,
+    at: Callable[[Float[Array, "point extra"]], Observation],
+    n_extra: int,
     number: int,
     effort: chains.Effort = chains.EFFORT,
     *,
@@ -144,7 +124,8 @@ def draw_hmc(
 
     Args:
         posterior: The model; its flow is not used.
-        seen: One galaxy: flux [band], redshift [].
+        at: As for `sample_smc`.
+        n_extra: As for `sample_smc`.
         number: How many draws, of all chains together.
         effort: How hard to work.
         key: Random key.
@@ -155,40 +136,17 @@ def draw_hmc(
         the place of k-hat, which is NaN. The evidence is the tempered particles', from which the
         chains' jumps are made; if these have not settled, there is none, and no draw counts.
     """
-    fixed = posterior.at_redshift(seen.redshift)
-    return sample_hmc(fixed, lambda extra: seen, 0, number, effort, key=key)
-
-
-def sample_hmc(
-    posterior: AmortizedPosterior,
-    at: Callable[[Float[Array, "point extra"]], Observation],
-    n_extra: int,
-    number: int,
-    effort: chains.Effort,
-    *,
-    key: Array,
-) -> Draws:
-    """`draw_hmc` of a galaxy that depends on some coordinates beside the parameters.
-
-    Args:
-        posterior: The model; its flow is not used.
-        at: The galaxy at points of these coordinates, in which the prior is N(0, 1).
-        n_extra: How many they are.
-        number: How many draws, of all chains together.
-        effort: How hard to work.
-        key: Random key.
-    """
     key_walk, key_mass = jax.random.split(key)
     n_unit = posterior.flow_space.n_unit
 
     def log_density(x: Float[Array, " d"]) -> Float[Array, ""]:
-        own, extra = x[None, :n_unit], x[None, n_unit:]
-        return log_likelihood(posterior, at(extra), own)[0] + jnp.sum(norm.logpdf(x))
+        of_data = log_likelihood(posterior, *_apart(x[None], n_unit, at))[0]
+        return of_data + jnp.sum(norm.logpdf(x))
 
     each = -(-number // effort.chains)
     found = chains.sample_chains(log_density, n_unit + n_extra, each, effort, key=key_walk)
     x = found.x.swapaxes(0, 1).reshape(-1, n_unit + n_extra)[:number]
-    drawn = weigh(posterior, at(x[:, n_unit:]), x[:, :n_unit], None, key=key_mass)
+    drawn = weigh(posterior, *_apart(x, n_unit, at), None, key=key_mass)
     share = jnp.where(jnp.isfinite(found.log_evidence), found.ess / number, jnp.nan)
     psis = drawn.psis._replace(ess=share * drawn.psis.ess, khat=jnp.asarray(jnp.nan))
     return drawn._replace(
@@ -197,3 +155,26 @@ def sample_hmc(
         rhat=found.rhat,
         ess_trained_prior=jax.tree.map(lambda ess: share * ess, drawn.ess_trained_prior),
     )
+
+
+def _apart(
+    x: Float[Array, "point d"], n_unit: int, at: Callable[[Array], Observation]
+) -> tuple[Observation, Float[Array, "point n_unit"]]:
+    """The galaxy as the coordinates beside the parameters have it, and the parameters."""
+    return at(x[:, n_unit:]), x[:, :n_unit]
+
+
+def with_known_redshift(sample: Callable[..., Draws]) -> Callable[..., Draws]:
+    """`sample_smc` or `sample_hmc` of a galaxy at its redshift: called as `draw_mixture` is."""
+
+    def draw(
+        posterior: AmortizedPosterior, seen: Observation, number: int, *effort: Any, key: Array
+    ) -> Draws:
+        fixed = posterior.at_redshift(seen.redshift)
+        return sample(fixed, lambda extra: seen, 0, number, *effort, key=key)
+
+    return draw
+
+
+draw_smc = with_known_redshift(sample_smc)
+draw_hmc = with_known_redshift(sample_hmc)

@@ -47,9 +47,8 @@ def draw_positive_band(
 
     A member that is 0 somewhere, as of an empty bin, says nothing there.
     """
-    each = np.log10(np.where(band.each > 0, band.each, np.nan))
-    outer, inner, median = Band(each).outer, Band(each).inner, Band(each).median
-    _draw(ax, x, (10.0**outer, 10.0**inner, 10.0**median), colour, name)
+    log10 = Band(np.log10(np.where(band.each > 0, band.each, np.nan)))
+    _draw(ax, x, (10.0**log10.outer, 10.0**log10.inner, 10.0**log10.median), colour, name)
 
 
 def _draw(
