@@ -1,12 +1,13 @@
 """What refining does for real galaxies, and what it costs.
 
-    python benchmarks/refine.py [--model sdss] [--number 10000] [--draws 1000]
+    python benchmarks/refine.py [--model sdss] [--number 10000] [--draws 1000] [--chains]
 
 Runs `tinsley infer` on the embedded catalogue with `--refine never` and with `--refine auto`, each
 in a process of its own (start, compilation, reading and writing included). Says how many galaxies
 end with an effective sample size of 100, by which method, and of each that can not be trusted: why.
-Evidences that a refined galaxy had before are compared with what it has now. Writes
-benchmarks/results/refine.json; some ten minutes on two cores.
+Evidences that a refined galaxy had before are compared with what it has now. With `--chains` the
+galaxies that `auto` leaves are inferred once more, with `--refine chains`. Writes
+benchmarks/results/refine.json; some ten minutes on two cores, and minutes for each galaxy left.
 """
 
 from __future__ import annotations
@@ -39,13 +40,16 @@ def main() -> None:
     parser.add_argument("--model", default="sdss")
     parser.add_argument("--number", type=int, help="only the first galaxies, to try it out")
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--chains", action="store_true", help="long chains for what is left")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     before = machine()
     with tempfile.TemporaryDirectory() as folder:
         catalog = sample(options.number, Path(folder))
         runs = {}
-        for refine in ("never", "auto"):
+        for refine in ("never", "auto", "chains") if options.chains else ("never", "auto"):
+            if refine == "chains":
+                catalog = rows_of(catalog, weak(runs["auto"]), Path(folder) / "left.parquet")
             out = Path(folder) / refine
             seconds = infer(catalog, out, options.model, options.draws, refine)
             runs[refine] = load_galaxies(out) | {"seconds": seconds}
@@ -63,19 +67,29 @@ def main() -> None:
         "evidence": evidence_moved(never, auto),
         "not_reached": not_reached(auto),
     }
+    if options.chains:
+        chains = runs["chains"]
+        result["chains"] = reached(chains) | {"not_reached": not_reached(chains)}
+        result["chains"]["by_method"] = {str(m): of_method(chains, m) for m in Method}
     write_json(options.out, result)
     print(json.dumps({k: v for k, v in result.items() if k != "not_reached"}, indent=1))
 
 
 def sample(number: int | None, folder: Path) -> Path:
     """The embedded catalogue, or its first rows."""
-    path = load_sample_catalog_path()
+    path = Path(load_sample_catalog_path())
     if number is None:
-        return Path(path)
-    table = pq.read_table(path).slice(0, number)
+        return path
+    first = np.arange(pq.read_metadata(path).num_rows) < number
+    return rows_of(path, first, folder / "catalog.parquet")
+
+
+def rows_of(catalog: Path, wanted: np.ndarray, path: Path) -> Path:
+    """A catalogue of some of its rows."""
+    table = pq.read_table(catalog)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-    write_parquet(folder / "catalog.parquet", columns, {})
-    return folder / "catalog.parquet"
+    write_parquet(path, {name: values[wanted] for name, values in columns.items()}, {})
+    return path
 
 
 def infer(catalog: Path, out: Path, model: str, draws: int, refine: str) -> float:
