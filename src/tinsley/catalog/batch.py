@@ -169,10 +169,11 @@ def summarise(drawn: Draws, redshift: Redshift) -> BatchResult:
     weight = jnp.exp(drawn.psis.log_weight)
     known = {"redshift"} if redshift == Redshift.GIVEN else set()
     theta = {name: value for name, value in drawn.theta.items() if name not in known}
+    statistics = weighted_summary(jnp.stack(list(theta.values())), weight)
     summary = {
-        f"{name}_{label}": value
-        for name, values in theta.items()
-        for label, value in weighted_summary(values, weight).items()
+        f"{name}_{label}": values[i]
+        for i, name in enumerate(theta)
+        for label, values in statistics.items()
     }
     return BatchResult(
         ess=drawn.psis.ess,

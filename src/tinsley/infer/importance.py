@@ -108,24 +108,26 @@ def fit_generalised_pareto(excess: Float[Array, " n"]) -> tuple[Array, Array]:
 
 
 def weighted_summary(
-    values: Float[Array, " draw"], weight: Float[Array, " draw"]
-) -> dict[str, Float[Array, ""]]:
+    values: Float[Array, "*quantity draw"], weight: Float[Array, " draw"]
+) -> dict[str, Float[Array, "*quantity"]]:
     """Mean, standard deviation and 16, 50, 84 % quantiles; `weight` sums to 1.
 
     A quantile is the least value at which the summed weight reaches its level, found by halving the
-    range 30 times: ten times faster than sorting.
+    range 30 times: ten times faster than sorting, and for many quantities at once faster again.
     """
-    mean = jnp.sum(weight * values)
-    std = jnp.sqrt(jnp.maximum(jnp.sum(weight * (values - mean) ** 2), 0.0))
+    mean = values @ weight
+    std = jnp.sqrt((values - mean[..., None]) ** 2 @ weight)
     levels = jnp.asarray([0.16, 0.5, 0.84])
+    each = values[..., None, :]
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = 0.5 * (ends[0] + ends[1])
-        reached = (values <= middle[:, None]).astype(weight.dtype) @ weight >= levels
+        reached = (each <= middle[..., None]).astype(weight.dtype) @ weight >= levels
         return jnp.where(reached, ends[0], middle), jnp.where(reached, middle, ends[1])
 
-    ends = jnp.full(3, jnp.min(values)), jnp.full(3, jnp.max(values))
-    quantiles = jax.lax.fori_loop(0, 30, halve, ends)[1]
+    shape = (*values.shape[:-1], len(levels))
+    ends = (jnp.broadcast_to(end, shape) for end in (jnp.min(each, -1), jnp.max(each, -1)))
+    quantiles = jnp.moveaxis(jax.lax.fori_loop(0, 30, halve, tuple(ends))[1], -1, 0)
     return dict(zip(STATISTICS, (mean, std, *quantiles), strict=True))
 
 
