@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import shutil
@@ -25,7 +24,7 @@ from tinsley.io.results import write_parquet
 from tinsley.io.runs import load_draws
 from tinsley.io.surveys import load_survey
 from tinsley.population import config as configs
-from tinsley.population.density import FLOW, make_population
+from tinsley.population.density import FLOW
 from tinsley.population.synthetic import Selection
 from tinsley.status import Refine
 
@@ -52,11 +51,9 @@ def folder(small_loaded, tmp_path_factory):
 
 @pytest.fixture
 def command(monkeypatch, small_model_file, folder, tmp_path):
-    """The real command, with a small network that is compiled once."""
-    skeleton = functools.cache(lambda n_dim: make_population(SMALL, n_dim, key=jax.random.key(0)))
+    """The real command, with a small network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(small_model_file.parent / "cache"))
     monkeypatch.setattr(configs, "HIERARCHY", CONFIG)
-    monkeypatch.setattr(ensemble, "make_population", lambda config, n_dim, key: skeleton(n_dim))
     monkeypatch.setattr(ensemble, "_NEIGHBOURS", 500)
 
     def command(*options, run="run") -> int:

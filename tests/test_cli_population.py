@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import sys
@@ -21,7 +20,7 @@ from tinsley.io.populations import load_population
 from tinsley.io.results import write_parquet
 from tinsley.parameters import default_space
 from tinsley.population import config as configs
-from tinsley.population.density import FLOW, make_population
+from tinsley.population.density import FLOW
 from tinsley.population.forecast import synthetic_catalog
 from tinsley.sps.derived import DERIVED
 
@@ -37,17 +36,11 @@ def galaxies() -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy()[:N] for name in names}
 
 
-@pytest.fixture(scope="module")
-def skeleton():
-    return functools.cache(lambda n_dim: make_population(SMALL, n_dim, key=jax.random.key(0)))
-
-
 @pytest.fixture
-def command(monkeypatch, own_cache, tmp_path, galaxies, skeleton):
-    """The real command, with a small network that is compiled once."""
+def command(monkeypatch, own_cache, tmp_path, galaxies):
+    """The real command, with a small network."""
     small = dataclasses.replace(configs.TINSLEY, density=SMALL, steps=8, batch=32, validations=4)
     monkeypatch.setitem(configs.CONFIGS, "tinsley", small)
-    monkeypatch.setattr(ensemble, "make_population", lambda config, n_dim, key: skeleton(n_dim))
     monkeypatch.setattr(ensemble, "_NEIGHBOURS", 500)
 
     def command(*options, table=None, out="out") -> int:

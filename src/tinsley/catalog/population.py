@@ -17,7 +17,7 @@ from tinsley.io.checkpoints import TrainingFolder
 from tinsley.io.populations import member_folder
 from tinsley.io.results import make_folder
 from tinsley.population.config import PopulationConfig
-from tinsley.population.density import AbstractPopulation, make_population, reseed
+from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.fit import (
     Setup,
     draw_galaxies,
@@ -138,7 +138,6 @@ def fit_ensemble(
         InputError: The folder holds members of other settings; no member converged.
     """
     run_key, road = jax.random.key(settings.seed), road or photometry_road(setup)
-    first = make_population(config.density, setup.problem.space.n_dim, key=run_key)
     members = []
     for number in range(settings.members):
         for restarts in range(RESTARTS + 1):
@@ -147,9 +146,7 @@ def fit_ensemble(
             folder = TrainingFolder(
                 member_folder(out, number, restarts), about | {"member": number, "rate": rate}
             )
-            member = _train(
-                road, config, folder, first, (number, rate, restarts), run_key, on_steps
-            )
+            member = _train(road, config, folder, (number, rate, restarts), run_key, on_steps)
             if member is not None:
                 members.append(member)
                 break
@@ -165,7 +162,6 @@ def _train(
     road: Road,
     config: PopulationConfig,
     folder: TrainingFolder,
-    first: AbstractPopulation,
     who: tuple[int, float, int],
     run_key: jax.Array,
     on_steps: Callable[[int, int, float], None],
@@ -175,7 +171,8 @@ def _train(
     keys = jax.random.split(jax.random.fold_in(run_key, number), 4)
     fitted_to, problem = road.member(keys[0])
     schedule = config.schedule(rate)
-    state, history = folder.resume(start_training(reseed(first, key=keys[1]), schedule))
+    first = make_population(config.density, problem.space.n_dim, key=keys[1])
+    state, history = folder.resume(start_training(first, schedule))
     block = max(1, config.steps // config.validations)
     while (done := int(state.step)) < config.steps:
         if has_stopped([entry["validation_loss"] for entry in history], config.patience):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -110,6 +111,8 @@ class MixturePopulation(AbstractPopulation):
 def make_population(config: dict[str, Any], n_dim: int, *, key: Array) -> AbstractPopulation:
     """A density from its plain description; before training it is the prior, exactly.
 
+    All of one description share what is compiled for one of them.
+
     Args:
         config: `FLOW`, `POPSED`, `MIXTURE`, or like one of them.
         n_dim: Coordinates of the unbounded space.
@@ -123,18 +126,23 @@ def make_population(config: dict[str, Any], n_dim: int, *, key: Array) -> Abstra
         return MixturePopulation(jnp.zeros(shape), jnp.zeros((*shape, n_dim)))
     if config["kind"] != "flow":
         raise ValueError(f"unknown density {config['kind']!r}; expected flow or mixture.")
+    shape = tuple(config[name] for name in ("layers", "width", "depth", "knots"))
+    return _shuffled(_make_flow(*shape, n_dim), key=key)
+
+
+@functools.cache
+def _make_flow(layers: int, width: int, depth: int, knots: int, n_dim: int) -> FlowPopulation:
+    """One flow of a shape: flowjax gives each functions of its own, so that no two are alike."""
+    spline = RationalQuadraticSpline(
+        knots=knots, interval=INTERVAL, min_derivative=MIN_SLOPE, min_width=MIN_WIDTH
+    )
     flow = coupling_flow(
-        key,
+        jax.random.key(0),
         base_dist=Normal(jnp.zeros(n_dim)),
-        transformer=RationalQuadraticSpline(
-            knots=config["knots"],
-            interval=INTERVAL,
-            min_derivative=MIN_SLOPE,
-            min_width=MIN_WIDTH,
-        ),
-        flow_layers=config["layers"],
-        nn_width=config["width"],
-        nn_depth=config["depth"],
+        transformer=spline,
+        flow_layers=layers,
+        nn_width=width,
+        nn_depth=depth,
         nn_activation=jax.nn.silu,
         invert=False,
     )
@@ -158,14 +166,8 @@ def _conditioner(flow: Any) -> eqx.nn.MLP:
     return found
 
 
-def reseed(population: AbstractPopulation, *, key: Array) -> AbstractPopulation:
-    """The same density with its random initial weights shuffled.
-
-    Another call of `make_population` would do, but what is compiled for the one would not serve
-    for the other.
-    """
-    if not isinstance(population, FlowPopulation):
-        return population
+def _shuffled(population: FlowPopulation, *, key: Array) -> FlowPopulation:
+    """The same density with its random initial weights in another order."""
 
     def weights(of: Any) -> list[Any]:
         layers = _conditioner(of.flow).layers[:-1]
