@@ -38,7 +38,7 @@ from tinsley.io.results import new_file, write_json
 from tinsley.observe.survey import Photometry
 from tinsley.plot.style import BLUE, GREY, VERMILION, new_figure
 
-SHAPES = ((8, 128), (4, 128), (8, 96), (6, 96), (10, 64), (6, 64), (8, 192))
+SHAPES = ((8, 128), (4, 128), (8, 96), (6, 64), (8, 192))
 """Couplings and units of each layer."""
 RESULTS = Path(__file__).parent / "results" / "networks.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "networks.png"

@@ -1,13 +1,15 @@
 """What refining does for real galaxies, and what it costs.
 
-    python benchmarks/refine.py [--model sdss] [--number 10000] [--draws 1000] [--chains]
+    python benchmarks/refine.py [--model sdss] [--number 10000] [--draws 1000]
+    python benchmarks/refine.py --chains [--work runs/refine-chains]
 
 Runs `tinsley infer` on the embedded catalogue with `--refine never` and with `--refine auto`, each
 in a process of its own (start, compilation, reading and writing included). Says how many galaxies
 end with an effective sample size of 100, by which method, and of each that can not be trusted: why.
 Evidences that a refined galaxy had before are compared with what it has now. With `--chains` the
-galaxies that `auto` leaves are inferred once more, with `--refine chains`. Writes
-benchmarks/results/refine.json; some ten minutes on two cores, and minutes for each galaxy left.
+galaxies that the result file says are left are inferred once more, with `--refine chains`, from
+where a killed run ended. Writes benchmarks/results/refine.json; some six minutes on two cores, and
+minutes of a core for each galaxy left.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import pyarrow.parquet as pq
 from machine import machine
 from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD, RHAT_GOOD, is_weak
 from tinsley.io.catalogs import load_sample_catalog_path
-from tinsley.io.results import write_json, write_parquet
+from tinsley.io.results import make_folder, write_json, write_parquet
 from tinsley.io.runs import load_galaxies
 from tinsley.status import Method
 
@@ -41,47 +43,58 @@ def main() -> None:
     parser.add_argument("--number", type=int, help="only the first galaxies, to try it out")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--chains", action="store_true", help="long chains for what is left")
+    parser.add_argument("--work", type=Path, default=Path("runs/refine-chains"))
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    before = machine()
-    with tempfile.TemporaryDirectory() as folder:
-        catalog = sample(options.number, Path(folder))
-        runs = {}
-        for refine in ("never", "auto", "chains") if options.chains else ("never", "auto"):
-            if refine == "chains":
-                catalog = rows_of(catalog, weak(runs["auto"]), Path(folder) / "left.parquet")
-            out = Path(folder) / refine
-            seconds = infer(catalog, out, options.model, options.draws, refine)
-            runs[refine] = load_galaxies(out) | {"seconds": seconds}
-        manifest = json.loads((out / "manifest.json").read_text())
-    never, auto = runs["never"], runs["auto"]
-    result = {
-        "model": manifest["model"],
-        "model_sha256": manifest["model_sha256"],
-        "draws": options.draws,
-        "machine": before,
-        "seconds": {name: round(found["seconds"], 1) for name, found in runs.items()},
-        "never": reached(never),
-        "auto": reached(auto),
-        "by_method": {str(method): of_method(auto, method) for method in Method},
-        "evidence": evidence_moved(never, auto),
-        "not_reached": not_reached(auto),
-    }
-    if options.chains:
-        chains = runs["chains"]
-        result["chains"] = reached(chains) | {"not_reached": not_reached(chains)}
-        result["chains"]["by_method"] = {str(m): of_method(chains, m) for m in Method}
+    result = with_chains(options) if options.chains else refined(options)
     write_json(options.out, result)
     print(json.dumps({k: v for k, v in result.items() if k != "not_reached"}, indent=1))
 
 
-def sample(number: int | None, folder: Path) -> Path:
-    """The embedded catalogue, or its first rows."""
-    path = Path(load_sample_catalog_path())
-    if number is None:
-        return path
-    first = np.arange(pq.read_metadata(path).num_rows) < number
-    return rows_of(path, first, folder / "catalog.parquet")
+def refined(options: argparse.Namespace) -> dict[str, Any]:
+    """Never against auto."""
+    before = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Path(load_sample_catalog_path())
+        if options.number is not None:
+            first = np.arange(pq.read_metadata(catalog).num_rows) < options.number
+            catalog = rows_of(catalog, first, Path(folder) / "catalog.parquet")
+        runs, seconds = {}, {}
+        for refine in ("never", "auto"):
+            out = Path(folder) / refine
+            seconds[refine] = infer(catalog, out, options.model, options.draws, refine)
+            runs[refine] = load_galaxies(out)
+        manifest = json.loads((out / "manifest.json").read_text())
+    never, auto = runs["never"], runs["auto"]
+    return {
+        "model": manifest["model"],
+        "model_sha256": manifest["model_sha256"],
+        "draws": options.draws,
+        "machine": before,
+        "seconds": {name: round(spent, 1) for name, spent in seconds.items()},
+        "never": reached(never),
+        "auto": reached(auto),
+        "by_method": by_method(auto),
+        "evidence": evidence_moved(never, auto),
+        "not_reached": not_reached(auto),
+    }
+
+
+def with_chains(options: argparse.Namespace) -> dict[str, Any]:
+    """The result file, with what long chains make of the galaxies that were not reached."""
+    result = json.loads(options.out.read_text())
+    catalog = Path(load_sample_catalog_path())
+    left = {row["object_id"] for row in result["not_reached"]}
+    number = pq.read_table(catalog, columns=["object_id"])["object_id"].to_numpy().astype(str)
+    make_folder(options.work)
+    catalog = rows_of(catalog, np.isin(number, list(left)), options.work / "left.parquet")
+    out = options.work / "run"
+    infer(catalog, out, options.model, result["draws"], "chains", "--chunk-size", 2)
+    if json.loads((out / "manifest.json").read_text())["model_sha256"] != result["model_sha256"]:
+        raise SystemExit(f"{options.out} is of another model: run without --chains first.")
+    found = load_galaxies(out)
+    chains = {"galaxies": len(left), "by_method": by_method(found)}
+    return result | {"chains": chains | {"not_reached": not_reached(found)}}
 
 
 def rows_of(catalog: Path, wanted: np.ndarray, path: Path) -> Path:
@@ -92,9 +105,10 @@ def rows_of(catalog: Path, wanted: np.ndarray, path: Path) -> Path:
     return path
 
 
-def infer(catalog: Path, out: Path, model: str, draws: int, refine: str) -> float:
+def infer(catalog: Path, out: Path, model: str, draws: int, refine: str, *more: Any) -> float:
     """Seconds of one run."""
     words = ["infer", catalog, "--out", out, "--model", model, "--draws", draws, "--refine", refine]
+    words += more
     started = time.monotonic()
     command = [sys.executable, "-c", "from tinsley.cli.main import run; run()"]
     subprocess.run([*command, *map(str, words)], check=True)
@@ -117,6 +131,10 @@ def reached(found: dict[str, Any]) -> dict[str, Any]:
 def weak(found: dict[str, Any]) -> np.ndarray:
     """Which rows are not to be trusted, by k-hat or, for chains, by R-hat."""
     return is_weak(found["ess"], found["khat"], found["rhat"])
+
+
+def by_method(found: dict[str, Any]) -> dict[str, Any]:
+    return {str(method): of_method(found, method) for method in Method}
 
 
 def of_method(found: dict[str, Any], method: Method) -> dict[str, Any]:

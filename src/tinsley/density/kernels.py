@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
+
+from tinsley.triangular import cholesky, invert_lower
 
 _DOF = 8.0
 """Degrees of freedom of a kernel: tails heavy enough to bound the weights, light enough to hit."""
@@ -44,8 +45,7 @@ class KernelMixture(eqx.Module):
     def log_prob(self, x: Float[Array, "point d"]) -> Float[Array, " point"]:
         """Log-density of each point."""
         n_kernel, n_dim = self.centre.shape
-        identity = jnp.eye(n_dim)
-        inverse = jax.vmap(lambda scale: solve_triangular(scale, identity, lower=True))(self.scale)
+        inverse = invert_lower(self.scale)
         power = 0.5 * (_DOF + n_dim)
         constant = (
             gammaln(power)
@@ -74,11 +74,10 @@ def fit_kernel_mixture(points: Float[Array, "point d"]) -> KernelMixture:
     """
     n_dim = points.shape[1]
     covariance = jnp.cov(points, rowvar=False).reshape(n_dim, n_dim) + 1e-6 * jnp.eye(n_dim)
-    whiten = jnp.linalg.cholesky(covariance)
-    white = solve_triangular(whiten, points.T, lower=True).T
+    white = points @ invert_lower(cholesky(covariance)).T
     apart = jnp.sum((white[:, None] - white[None]) ** 2, axis=-1)
     near = points[jax.lax.top_k(-apart, _NEIGHBOURS)[1]]
     offset = near - jnp.mean(near, axis=1, keepdims=True)
     local = jnp.einsum("pki,pkj->pij", offset, offset) / _NEIGHBOURS
     shape = local + _MEAN_SHARE * jnp.mean(local, axis=0) + _GLOBAL_SHARE * covariance
-    return KernelMixture(points, jnp.linalg.cholesky(shape))
+    return KernelMixture(points, cholesky(shape))

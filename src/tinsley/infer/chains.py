@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 from tinsley.density.kernels import KernelMixture
 from tinsley.infer import smc
 from tinsley.infer.importance import ESS_GOOD, RHAT_GOOD
+from tinsley.triangular import cholesky, invert_lower
 
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
 
@@ -71,7 +72,7 @@ class Walk(NamedTuple):
 
     Attributes:
         state: Positions [chain, d], with their log density and its gradient.
-        covariance: Of the positions: the inverse of the metric, [d, d].
+        factor: Lower Cholesky factor of their covariance, the inverse of the metric, [d, d].
         step_size: Leapfrog step, in standard deviations.
         proposal: Density of the jumps.
         log_evidence: ln of the density's integral, from the particles behind the proposal; -inf if
@@ -79,7 +80,7 @@ class Walk(NamedTuple):
     """
 
     state: HMCState
-    covariance: Float[Array, "d d"]
+    factor: Float[Array, "d d"]
     step_size: Float[Array, ""]
     proposal: KernelMixture
     log_evidence: Float[Array, ""]
@@ -235,14 +236,14 @@ def warm_up(log_density: LogDensity, n_dim: int, effort: Effort = EFFORT, *, key
     proposal, particles = smc.propose(above, n_dim, smc.EFFORT, key=key_jump)
     log_evidence = jnp.where(particles.settled, particles.log_evidence, -jnp.inf)
     state = _states(log_density, x[: effort.chains])
-    walk = Walk(state, _covariance(x), jnp.asarray(_FIRST_STEP), proposal, log_evidence)
+    walk = Walk(state, _factor(x), jnp.asarray(_FIRST_STEP), proposal, log_evidence)
 
     def half(so_far: tuple[Walk, Array], key: Array) -> tuple[tuple[Walk, Array], None]:
-        walk, covariance = so_far
-        walk, x = _tune(log_density, walk._replace(covariance=covariance), effort, key=key)
-        return (walk, _covariance(x[effort.warm_up // 2 :].reshape(-1, n_dim))), None
+        walk, factor = so_far
+        walk, x = _tune(log_density, walk._replace(factor=factor), effort, key=key)
+        return (walk, _factor(x[effort.warm_up // 2 :].reshape(-1, n_dim))), None
 
-    (walk, _), _ = jax.lax.scan(half, (walk, walk.covariance), jax.random.split(key_tune, 2))
+    (walk, _), _ = jax.lax.scan(half, (walk, walk.factor), jax.random.split(key_tune, 2))
     return walk
 
 
@@ -320,14 +321,26 @@ def _iterate(
     path = jax.random.uniform(key_path, minval=_PATH[0], maxval=_PATH[1])
     size = walk.step_size * jax.random.uniform(key_size, minval=_SHORT, maxval=1.0)
     steps = jnp.clip(jnp.ceil(path / size), 1, effort.most_steps).astype(int)
-    kernel = blackjax.hmc.build_kernel()
+    kernel, inverse = blackjax.hmc.build_kernel(), invert_lower(walk.factor)
+
+    def log_density_white(x: Float[Array, " d"]) -> Float[Array, ""]:
+        return log_density(walk.factor @ x)
 
     def one(key: Array, state: HMCState) -> tuple[HMCState, Array]:
-        state, info = kernel(key, state, log_density, size, walk.covariance, steps)
-        return state, info.acceptance_rate
+        white = _mapped(state, inverse, walk.factor)
+        unit = jnp.ones(len(inverse))
+        white, info = kernel(key, white, log_density_white, size, unit, steps)
+        moved = _mapped(white, walk.factor, inverse)
+        kept = jax.tree.map(lambda new, old: jnp.where(info.is_accepted, new, old), moved, state)
+        return kept, info.acceptance_rate
 
     state, accepted = jax.vmap(one)(jax.random.split(key_chains, effort.chains), walk.state)
     return state, jnp.mean(jnp.nan_to_num(accepted)), steps
+
+
+def _mapped(state: HMCState, by: Array, back: Array) -> HMCState:
+    """A chain in coordinates that are linear in these."""
+    return HMCState(by @ state.position, state.logdensity, back.T @ state.logdensity_grad)
 
 
 def _jump(
@@ -357,8 +370,8 @@ def _jump(
     return state, jnp.mean(accepted)
 
 
-def _covariance(x: Float[Array, "point d"]) -> Float[Array, "d d"]:
-    """Of points, with correlations shrunk a little, so that few points do for many dimensions."""
+def _factor(x: Float[Array, "point d"]) -> Float[Array, "d d"]:
+    """Cholesky factor of points' covariance, its correlations shrunk: few points do for many d."""
     covariance = jnp.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
     diagonal = jnp.diag(jnp.diag(covariance) + 1e-12)
-    return _KEPT * covariance + (1 - _KEPT) * diagonal
+    return cholesky(_KEPT * covariance + (1 - _KEPT) * diagonal)

@@ -15,13 +15,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from tinsley.infer.quadrature import add_nodes, integrate_cells
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN
 from tinsley.observe.redshift import RedshiftPrior
+from tinsley.triangular import cholesky, invert_lower
 
 _POINTS = 64
 """Nodes in ln M: the step stays under 1.2 widths of the integrand."""
@@ -323,8 +323,8 @@ def _whitening(correlation: Array, mask: Array) -> tuple[Array, Array]:
     """
     both = mask[:, None] & mask[None, :]
     one = jnp.eye(len(mask))
-    factor = jnp.linalg.cholesky(jnp.where(both, correlation, one))
-    return solve_triangular(factor, one, lower=True), -jnp.sum(jnp.log(jnp.diag(factor)))
+    factor = cholesky(jnp.where(both, correlation, one))
+    return invert_lower(factor), -jnp.sum(jnp.log(jnp.diag(factor)))
 
 
 _CLUSTER = np.array([-30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0])

@@ -22,6 +22,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
 from tinsley.density.kernels import KernelMixture, fit_kernel_mixture
+from tinsley.triangular import cholesky
 
 LogLikelihood = Callable[[Float[Array, "point d"]], Float[Array, " point"]]
 
@@ -167,7 +168,7 @@ def _step_scale(particles: Array) -> dict[str, Array]:
     """The random walk's step for a normal target of the particles' covariance."""
     n_dim = particles.shape[1]
     covariance = jnp.cov(particles, rowvar=False).reshape(n_dim, n_dim) + 1e-6 * jnp.eye(n_dim)
-    return extend_params({"scale": 2.38 / np.sqrt(n_dim) * jnp.linalg.cholesky(covariance)})
+    return extend_params({"scale": 2.38 / np.sqrt(n_dim) * cholesky(covariance)})
 
 
 def _move(
