@@ -28,6 +28,7 @@ from population_mock import RESULTS, world
 from population_mocks import R_LIMIT_MAG, gama_like_noise
 from tinsley.catalog.population import EnsembleSettings, draw_ensemble, fit_ensemble
 from tinsley.cli.console import progress
+from tinsley.errors import InputError
 from tinsley.io.results import write_json
 from tinsley.io.surveys import load_survey
 from tinsley.observe.photometry import BandTables, photometry
@@ -110,12 +111,19 @@ def bands(columns: Columns) -> dict[str, Band]:
         return np.array([np.average(one[name], weights=weight) for name in EDGES])
 
     binned, mean = (over_members(columns, each, SELECTED).each for each in (shares, means))
-    slope = star_forming_sequence(columns, SEQUENCE, weight=SELECTED).slope
     words = ("n_of_z", "mass_function")
     bins = np.split(binned, np.cumsum([len(e) - 1 for e in EDGES.values()])[:-1], axis=1)
     out = {f"mean_{name}": mean[:, [i]] for i, name in enumerate(EDGES)}
-    out |= dict(zip(words, bins, strict=True)) | {"sequence_slope": slope.each[:, None]}
+    out |= dict(zip(words, bins, strict=True)) | {"sequence_slope": slopes(columns)[:, None]}
     return {name: Band(each) for name, each in out.items()}
+
+
+def slopes(columns: Columns) -> np.ndarray:
+    """Of the main sequence, of each member; NaN where a population has no galaxy to tell it."""
+    try:
+        return star_forming_sequence(columns, SEQUENCE, weight=SELECTED).slope.each
+    except InputError:
+        return np.full(len(np.unique(columns[MEMBER])), np.nan)
 
 
 # --- truths ---

@@ -245,6 +245,7 @@ def found(posterior, truth) -> Calibration:
     return calibrate(posterior, truth, SNR_RANGE, EFFORT, jax.random.key(2))
 
 
+@pytest.mark.slow
 def test_exact_weights_mend_a_wrong_proposal(posterior, truth, found):
     """The whole of it: prior, noise, dropped bands, likelihood, mass, derived properties."""
     assert set(found.ranks[RAW]) == {*posterior.space.names, *DERIVED, JOINT}
@@ -305,6 +306,7 @@ def test_the_same_key_gives_the_same_ranks_however_many_workers(posterior, truth
     jax.tree.map(np.testing.assert_array_equal, once, again)
 
 
+@pytest.mark.slow
 def test_galaxies_without_need_keep_one_round(found):
     once = found.rounds == 1
     assert 0 < once.sum() < NUMBER

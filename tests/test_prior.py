@@ -150,7 +150,8 @@ def assert_agree(one, other, names):
         assert abs(means[0] - means[1]) < 4.5 * spread * np.hypot(*errors), name
 
 
-@pytest.mark.parametrize("name", [pytest.param("faint", marks=pytest.mark.slow), "red"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faint", "red"])
 def test_weighted_draws_are_those_of_a_model_with_that_prior(name, small_posterior, key):
     """The other model draws the new prior itself, and needs no ratio."""
     entries = PARAMETERS | {MASS: uniform(8.0, 11.5)}
@@ -187,6 +188,7 @@ def test_unknown_redshifts_get_the_new_prior(small_posterior, key):
     assert float(one.ess_trained_prior) > float(one.psis.ess)
 
 
+@pytest.mark.slow
 def test_a_given_redshift_has_no_prior(from_prior, key):
     entries = {"redshift": uniform(0.25, 0.3)}  # the galaxy's is far from it
     one, same = (

@@ -67,7 +67,8 @@ def from_prior(posterior, seen, key):
     return weigh(posterior, seen._replace(redshift=redshift), x, log_q, key=key_mass)
 
 
-@pytest.mark.parametrize("name", [pytest.param("faint", marks=pytest.mark.slow), "red"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faint", "red"])
 def test_draws_are_those_of_brute_force(name, free_posterior, key):
     key_draw, key_prior = jax.random.split(key)
     seen = galaxy(name)._replace(redshift=jnp.asarray(jnp.nan))  # not to be looked at
