@@ -191,7 +191,7 @@ COUPLING: dict[str, Any] = {
     "embedding_depth": 3,
     "embedding_size": 64,
 }
-"""Tinsley's default, chosen by the measured trade of efficiency against speed."""
+"""Tinsley's default; what sizes cost and bring: docs/calibration.md, "Which network?"."""
 
 MAF: dict[str, Any] = {
     "kind": "maf",
