@@ -1,6 +1,6 @@
 """A spline coupling flow, evaluated at many points of one condition at once.
 
-The numbers are flowjax's, which evaluates point by point; this takes 0.37 of its time for draws, and
+The numbers are flowjax's, which evaluates point by point; this takes 0.37 of its time for draws and
 0.68 for slopes (benchmarks/flow_speed.py). The condition's share of each first layer is computed
 once. A spline's bin is picked by sums over all bins, not by gathers. Points lie along the last
 axis, in pieces that stay in the processor's cache.
