@@ -30,16 +30,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a new folder to keep")
     parser.add_argument("--number", type=int, help="only the first galaxies, to try it out")
     parser.add_argument("--model", help="another model, to try it out")
-    parser.add_argument("--refine", choices=["auto", "all"], help="writes demo_refined.json")
     args = parser.parse_args()
-    result = RESULT.with_name("demo_refined.json") if args.refine else RESULT
     before = machine()
     with tempfile.TemporaryDirectory() as folder:
         out = args.out or Path(folder) / "demo"
         if (out / "run.json").exists():
             parser.error(f"{out} holds a run; a measurement needs a new folder")
         command = [sys.executable, "-c", "from tinsley.cli.main import run; run()", "demo"]
-        for option in ("number", "model", "refine"):
+        for option in ("number", "model"):
             value = getattr(args, option)
             command += [] if value is None else [f"--{option}", str(value)]
         started = time.monotonic()
@@ -55,7 +53,7 @@ def main() -> None:
         "output_mb": round(size_mb, 1),
         "machine": before,
     }
-    write_json(result, summary | measured)
+    write_json(RESULT, summary | measured)
     print(json.dumps(summary | measured, indent=1))
 
 

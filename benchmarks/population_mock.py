@@ -43,6 +43,7 @@ from tinsley.population.fit import make_setup
 from tinsley.population.objective import population_loss
 from tinsley.population.reference import uniform_reference
 from tinsley.population.space import PopulationSpace
+from tinsley.population.summaries import Band
 from tinsley.population.synthetic import Selection
 from tinsley.sps.derived import derived
 
@@ -143,6 +144,7 @@ def compare(name: str, draws: dict, truth: dict, prior: dict) -> dict[str, objec
         for m in np.unique(draws["member"])
     ]
     found = wasserstein_1(mine, weight, true)
+    low, high = (float(end[0]) for end in Band(np.array(means)[:, None]).outer)
     return {
         "ensemble": round(found, 4),
         "target": TARGETS.get(name),
@@ -151,7 +153,8 @@ def compare(name: str, draws: dict, truth: dict, prior: dict) -> dict[str, objec
         "true_mean": round(float(true.mean()), 4),
         "mean": round(float(np.mean(means)), 4),
         "means_of_members": [round(m, 4) for m in means],
-        "true_mean_inside_members": bool(min(means) <= true.mean() <= max(means)),
+        "band_90_of_mean": [round(low, 4), round(high, 4)],
+        "true_mean_in_band": bool(low <= true.mean() <= high),
     }
 
 

@@ -298,6 +298,7 @@ def test_a_wrong_likelihood_is_found(posterior, truth):
     assert "weighted log10_mstar_msun" in rejected
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_ranks_however_many_workers(posterior, truth):
     few = jax.tree.map(lambda a: a[:70], truth)
     once = calibrate(posterior, few, SNR_RANGE, EFFORT, jax.random.key(4))

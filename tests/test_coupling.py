@@ -101,6 +101,7 @@ def test_draws_follow_their_density(flow, key):
         assert stats.kstest(column, "norm").pvalue > FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("width", [4, 17])
 def test_an_autoregressive_flow_is_flowjaxs(width, depth, key):

@@ -246,6 +246,7 @@ def matching_loss(model, number, key):
     return model.loss(*linear_gaussian(number, key_pairs), key=key_paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", LEARNERS.values(), ids=LEARNERS.keys())
 def test_training_finds_the_known_posterior(config):
     """Means and covariances of draws for several conditions.

@@ -171,6 +171,7 @@ def trained(made):
     return said, load_properties(made / "m.tinsley")
 
 
+@pytest.mark.slow
 def test_it_learns_the_parameters_of_the_table(trained):
     said, loaded = trained
     for part in ("1 no_image", "1 bad_image", "1 out of range", "coverage_68"):
@@ -183,6 +184,7 @@ def test_it_learns_the_parameters_of_the_table(trained):
     assert sum(spec.training["galaxies"][w] for w in ("training", "validation", "test")) == N - 3
 
 
+@pytest.mark.slow
 def test_draws_are_the_flows_own_without_any_weight(made, trained):
     out = made / "o"
     code, said = call(
@@ -209,6 +211,7 @@ def test_draws_are_the_flows_own_without_any_weight(made, trained):
     assert inside(SPACE, theta.astype(float)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_no_likelihood_of_the_photometry_gets_near_it(made):
     """Neither as a proposal to be weighted, nor by an option that means weights."""
@@ -223,6 +226,7 @@ def test_no_likelihood_of_the_photometry_gets_near_it(made):
     assert not (made / "q").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_model(made, trained):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(TrainingFolder, "_write", killed_at(7, TrainingFolder._write))

@@ -107,6 +107,7 @@ def row(name: str) -> int:
 # --- runs ---
 
 
+@pytest.mark.slow
 def test_each_row_has_its_status(whole):
     table = galaxies(whole)
     for (name, case), status in zip(CASES.items(), table["status"], strict=True):
@@ -114,6 +115,7 @@ def test_each_row_has_its_status(whole):
     assert np.all(np.isfinite(table["ess"]) == WORKS)
 
 
+@pytest.mark.slow
 def test_redshifts_are_among_the_results_of_every_row(whole, small_spec):
     table = galaxies(whole)
     low, high = small_spec.redshift_range
@@ -136,6 +138,7 @@ def test_redshifts_are_among_the_results_of_every_row(whole, small_spec):
     assert len(np.unique(drawn[names.index("p(z)")])) > DRAWS / 2
 
 
+@pytest.mark.slow
 def test_exact_rows_keep_their_bits_beside_uncertain_ones(whole, run):
     plain = {k: v for k, v in mixed().items() if k not in ("redshift_err", "redshift_pdf")}
     before, after = galaxies(run(plain)), galaxies(whole)
@@ -147,6 +150,7 @@ def test_exact_rows_keep_their_bits_beside_uncertain_ones(whole, run):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_chunks_order_and_a_restart_change_nothing(whole, run, tmp_path):
     order = np.random.default_rng(1).permutation(N)
     shuffled = {name: values[order] for name, values in mixed().items()}
@@ -349,6 +353,7 @@ def arrays(rows):
     return {"flux": flux[rows], "flux_err": error[rows], "object_id": table["object_id"][rows]}
 
 
+@pytest.mark.slow
 def test_python_gives_the_same(posterior, whole):
     expected = galaxies(whole)["redshift_q50"]
     table = posterior.infer(mixed(), **QUICK)

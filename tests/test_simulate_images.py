@@ -27,6 +27,7 @@ def simulate(monkeypatch, out, *options):
     return ended.value.code or 0
 
 
+@pytest.mark.slow
 def test_a_set_is_written_and_comes_again_the_same(tmp_path, monkeypatch, own_cache, capsys):
     out = tmp_path / "set"
     assert simulate(monkeypatch, out, *SMALL) == 0

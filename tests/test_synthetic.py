@@ -78,6 +78,7 @@ def test_a_cut_in_signal_to_noise_passes_what_it_should():
     ]
 
 
+@pytest.mark.slow
 def test_a_galaxy_far_below_the_cut_weighs_nothing_and_harms_nothing():
     faint = jnp.full((10, 2), 1e-6)
 

@@ -257,6 +257,7 @@ def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_bases(
     assert float(statistics.std.min()) > 0
 
 
+@pytest.mark.slow
 def test_bases_go_with_gammas(small_training, papers_folder, tmp_path, monkeypatch, capsys):
     out = ["--run", tmp_path / "run", "--out", tmp_path / "model.tinsley"]
     assert train(monkeypatch, "--config", "sedflow", *out) == 2
@@ -312,6 +313,7 @@ def test_a_flow_without_embedding_sees_standard_features(key):
     assert standardised(with_network, told) is with_network
 
 
+@pytest.mark.slow
 def test_a_model_is_taught_redshifts(small_model_file, own_cache, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "BLOCK", 4)
     monkeypatch.setattr(cli_train, "N_VALIDATION", 64)

@@ -15,10 +15,10 @@ import pytest
 
 from conftest import SMALL_GRID
 from tinsley.catalog.refine import STAGES
+from tinsley.density.triangular import cholesky, invert_lower
 from tinsley.infer.amortized import draw_posterior
 from tinsley.infer.likelihood import Gaussian, Observation
 from tinsley.status import Redshift
-from tinsley.triangular import cholesky, invert_lower
 
 NUMBER = 512
 

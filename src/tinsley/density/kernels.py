@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
-from tinsley.triangular import cholesky, invert_lower
+from tinsley.density.triangular import cholesky, invert_lower
 
 _DOF = 8.0
 """Degrees of freedom of a kernel: tails heavy enough to bound the weights, light enough to hit."""

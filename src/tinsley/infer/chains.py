@@ -24,9 +24,9 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from tinsley.density.kernels import KernelMixture
+from tinsley.density.triangular import cholesky, invert_lower
 from tinsley.infer import smc
 from tinsley.infer.importance import ESS_GOOD, RHAT_GOOD
-from tinsley.triangular import cholesky, invert_lower
 
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
 

@@ -18,10 +18,10 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
+from tinsley.density.triangular import cholesky, invert_lower
 from tinsley.infer.quadrature import add_nodes, integrate_cells
 from tinsley.observe.photometry import MASS_UNIT_LOG10_MSUN
 from tinsley.observe.redshift import RedshiftPrior
-from tinsley.triangular import cholesky, invert_lower
 
 _POINTS = 64
 """Nodes in ln M: the step stays under 1.2 widths of the integrand."""

@@ -22,7 +22,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
 from tinsley.density.kernels import KernelMixture, fit_kernel_mixture
-from tinsley.triangular import cholesky
+from tinsley.density.triangular import cholesky
 
 LogLikelihood = Callable[[Float[Array, "point d"]], Float[Array, " point"]]
 
