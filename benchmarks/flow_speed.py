@@ -18,9 +18,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from machine import machine
+from machine import machine, median_seconds
 from tinsley.cli.console import console
 from tinsley.density.flows import COUPLING, MAF, ConditionalFlow, make_flow
 from tinsley.io.results import write_json
@@ -47,15 +46,12 @@ def main() -> None:
 
 def compare(ours: Callable, theirs: Callable, *given: Any) -> dict[str, float]:
     """Processor seconds of a call of both, and their ratio."""
-    seconds: dict[str, list[float]] = {"tinsley": [], "flowjax": []}
-    for turn in range(ROUNDS + 1):
-        for name, call in zip(seconds, (ours, theirs), strict=True):
-            started = time.process_time()
-            jax.block_until_ready(call(*given))
-            if turn:  # the first compiles
-                seconds[name].append(time.process_time() - started)
-    median = {name: float(np.median(each)) for name, each in seconds.items()}
-    return median | {"ratio": median["flowjax"] / median["tinsley"]}
+    calls = {
+        "tinsley": lambda: jax.block_until_ready(ours(*given)),
+        "flowjax": lambda: jax.block_until_ready(theirs(*given)),
+    }
+    seconds = median_seconds(calls, ROUNDS, time.process_time)
+    return seconds | {"ratio": seconds["flowjax"] / seconds["tinsley"]}
 
 
 @eqx.filter_jit

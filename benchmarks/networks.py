@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from machine import machine
+from machine import machine, median_seconds
 from tinsley.catalog.batch import infer_batch
 from tinsley.density.flows import COUPLING, make_flow
 from tinsley.density.train import Schedule, start_training, train_block
@@ -116,23 +116,24 @@ def measure(loaded: LoadedPosterior, flows: dict[str, Any]) -> dict[str, dict[st
     )
     status = np.full(N_GALAXIES, "", object)
     rows = Photometry(np.arange(N_GALAXIES), redshift, flux, sigma, mask, status)
-    rates: dict[str, dict[int, list[float]]] = {n: {d: [] for d in DRAWS} for n in flows}
     ess: dict[str, dict[int, np.ndarray]] = {name: {} for name in flows}
-    for turn in range(ROUNDS + 1):
-        for name, flow in flows.items():
-            posterior = dataclasses.replace(loaded.posterior, flow=flow)
-            for draws in DRAWS:
-                started = time.monotonic()
-                found = infer_batch(posterior, rows, draws, jax.random.key(4), keep_draws=False)
-                if turn:  # the first compiles
-                    rates[name][draws].append(N_GALAXIES / (time.monotonic() - started))
-                ess[name][draws] = np.asarray(found.ess)
-    return {name: _row(rates[name], ess[name]) for name in flows}
+
+    def call(name: str, draws: int) -> Callable[[], None]:
+        posterior = dataclasses.replace(loaded.posterior, flow=flows[name])
+
+        def infer() -> None:
+            found = infer_batch(posterior, rows, draws, jax.random.key(4), keep_draws=False)
+            ess[name][draws] = np.asarray(found.ess)
+
+        return infer
+
+    calls = {(name, draws): call(name, draws) for name in flows for draws in DRAWS}
+    seconds = median_seconds(calls, ROUNDS)
+    return {n: _row({d: N_GALAXIES / seconds[n, d] for d in DRAWS}, ess[n]) for n in flows}
 
 
-def _row(rates: dict[int, list[float]], ess: dict[int, np.ndarray]) -> dict[str, Any]:
+def _row(per_second: dict[int, float], ess: dict[int, np.ndarray]) -> dict[str, Any]:
     few, many = DRAWS
-    per_second = {draws: float(np.median(rates[draws])) for draws in DRAWS}
     efficiency = float(np.median(ess[many])) / many
     return {
         "galaxies_per_second": {str(d): round(rate, 1) for d, rate in per_second.items()},

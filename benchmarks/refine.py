@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from machine import machine
 from tinsley.infer.importance import ESS_GOOD, KHAT_GOOD, RHAT_GOOD, is_weak
 from tinsley.io.catalogs import load_sample_catalog_path
+from tinsley.io.models import load_posterior
 from tinsley.io.results import make_folder, write_json, write_parquet
 from tinsley.io.runs import load_galaxies
 from tinsley.status import Method
@@ -85,15 +86,15 @@ def refined(options: argparse.Namespace) -> dict[str, Any]:
 def with_chains(options: argparse.Namespace) -> dict[str, Any]:
     """The result file, with what long chains make of the galaxies that were not reached."""
     result = json.loads(options.out.read_text())
+    if load_posterior(options.model).sha256 != result["model_sha256"]:
+        raise SystemExit(f"{options.out} is of another model: run without --chains first.")
     catalog = Path(load_sample_catalog_path())
     left = {row["object_id"] for row in result["not_reached"]}
-    number = pq.read_table(catalog, columns=["object_id"])["object_id"].to_numpy().astype(str)
+    object_id = pq.read_table(catalog, columns=["object_id"])["object_id"].to_numpy().astype(str)
     make_folder(options.work)
-    catalog = rows_of(catalog, np.isin(number, list(left)), options.work / "left.parquet")
+    catalog = rows_of(catalog, np.isin(object_id, list(left)), options.work / "left.parquet")
     out = options.work / "run"
     infer(catalog, out, options.model, result["draws"], "chains", "--chunk-size", 2)
-    if json.loads((out / "manifest.json").read_text())["model_sha256"] != result["model_sha256"]:
-        raise SystemExit(f"{options.out} is of another model: run without --chains first.")
     found = load_galaxies(out)
     chains = {"galaxies": len(left), "by_method": by_method(found)}
     return result | {"chains": chains | {"not_reached": not_reached(found)}}

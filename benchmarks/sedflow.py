@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
-from machine import machine
+from machine import machine, median_seconds
 from tinsley.cli.console import console
 from tinsley.infer.amortized import AmortizedPosterior
 from tinsley.infer.calibrate import Effort, calibrate
@@ -193,14 +193,11 @@ def speeds(models: dict[str, LoadedPosterior], simulator: Simulator) -> dict[str
 
         return jnp.sum(jax.lax.map(one, seen))
 
-    rates: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(ROUNDS + 1):
-        for name, loaded in models.items():
-            started = time.monotonic()
-            draw(loaded.posterior, jax.random.key(turn)).block_until_ready()
-            if turn:  # the first compiles
-                rates[name].append(TIMED * DRAWS / (time.monotonic() - started))
-    return {name: round(float(np.median(rate))) for name, rate in rates.items()}
+    def call(loaded: LoadedPosterior) -> Callable[[], jax.Array]:
+        return lambda: draw(loaded.posterior, jax.random.key(0)).block_until_ready()
+
+    seconds = median_seconds({name: call(loaded) for name, loaded in models.items()}, ROUNDS)
+    return {name: round(TIMED * DRAWS / spent) for name, spent in seconds.items()}
 
 
 if __name__ == "__main__":
