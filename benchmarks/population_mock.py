@@ -1,6 +1,7 @@
 """Populations of mock catalogues against their truth, and the cost of a step.
 
     python benchmarks/population_mock.py fit --mock table-2 --galaxies 100000 --members 10
+    python benchmarks/population_mock.py fit --mock narrow --prior posteriors
     python benchmarks/population_mock.py cost
 
 `fit` infers the population of a flux-limited mock (benchmarks/population_mocks.py) from its
@@ -24,31 +25,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from machine import machine
-from population_mocks import HISTORIES, KINDS, gama_like_noise, make_mock
+from population_mocks import (
+    HISTORIES,
+    KINDS,
+    Mock,
+    gama_like_noise,
+    make_mock,
+    mock_survey,
+    write_mock,
+)
+from tinsley.catalog.hierarchy import informed
 from tinsley.catalog.population import (
     EnsembleSettings,
     describe_ensemble,
     draw_ensemble,
     fit_ensemble,
 )
+from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.density.train import start_training, train_block
-from tinsley.io.models import build_tables
-from tinsley.io.results import new_file, write_json
+from tinsley.io.catalogs import open_catalog
+from tinsley.io.models import build_tables, load_posterior
+from tinsley.io.results import make_folder, new_file, write_json
 from tinsley.io.surveys import load_survey
-from tinsley.parameters import default_space
+from tinsley.parameters import Theta, default_space
 from tinsley.plot.population import population_corner
-from tinsley.population.config import CONFIGS, DISTANCES
+from tinsley.population.config import CONFIGS, DISTANCES, PopulationConfig
 from tinsley.population.density import make_population
-from tinsley.population.fit import make_setup
+from tinsley.population.fit import Setup, make_setup
 from tinsley.population.objective import population_loss
 from tinsley.population.reference import uniform_reference
 from tinsley.population.space import PopulationSpace
 from tinsley.population.summaries import Band
 from tinsley.population.synthetic import Selection
-from tinsley.sps.derived import derived
+from tinsley.sps.derived import DerivedTables, derived
 
 RESULTS = Path(__file__).parent / "results"
 REDSHIFTS = (0.01, 0.6)
+POSTERIORS, SPECTRA = "posteriors", 2000
+"""The informative prior, and of how many galaxies with known redshifts it is learned."""
 NONE = Selection((-np.inf,) * 5)
 TARGETS = {
     "redshift": 0.01,
@@ -63,6 +77,7 @@ def main() -> None:
     parser.add_argument("what", choices=("fit", "cost"))
     parser.add_argument("--mock", choices=tuple(KINDS), default="table-2")
     parser.add_argument("--config", choices=tuple(CONFIGS), default="tinsley")
+    parser.add_argument("--prior", choices=("uniform", POSTERIORS), default="uniform")
     parser.add_argument("--galaxies", type=int, default=100_000)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--steps", type=int, default=CONFIGS["tinsley"].steps)
@@ -85,16 +100,12 @@ def fit(args: argparse.Namespace) -> None:
     space, tables, derived_tables = world()
     config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
-    setup = make_setup(
-        config,
-        (space, tables),
-        (gama_like_noise(), NONE),
-        (mock.flux, mock.sigma),
-        uniform_reference(space.n_dim),
-        key=jax.random.key(0),
-    )
     name = f"population-{args.mock}-{args.config}"
     about = {"mock": args.mock, "galaxies": args.galaxies, "config": config.to_dict()}
+    setup = mock_setup(config, (space, tables), mock)
+    if args.prior == POSTERIORS:
+        name, about = f"{name}-informed", about | {"prior": f"posteriors of {SPECTRA} galaxies"}
+        setup = informed(setup, posteriors(mock, args.runs / f"posteriors-{args.mock}"), seed=0)
     settings = EnsembleSettings(args.members, 100_000, 0)
     out, seconds = args.runs / name, []
     started = [0, time.monotonic()]
@@ -107,12 +118,10 @@ def fit(args: argparse.Namespace) -> None:
 
     members = fit_ensemble(setup, config, settings, out, about, on_steps)
     draws = draw_ensemble(members, derived_tables, settings)
-    truth = mock.theta
-    if args.mock != HISTORIES:
-        theta = {k: jnp.asarray(v, dtype=float) for k, v in mock.theta.items()}
-        truth = {k: np.asarray(v) for k, v in (theta | derived(derived_tables, theta)).items()}
+    theta = {k: jnp.asarray(v, dtype=float) for k, v in mock.theta.items()}
+    truth = mock.theta if args.mock == HISTORIES else with_derived(derived_tables, theta)
     uniform = space.theta(jax.random.normal(jax.random.key(2), (100_000, space.n_dim)))
-    prior = {k: np.asarray(v) for k, v in (uniform | derived(derived_tables, uniform)).items()}
+    prior = with_derived(derived_tables, uniform)
     ended = describe_ensemble(members, setup, settings)
     result = about | {
         "members": args.members,
@@ -134,6 +143,34 @@ def fit(args: argparse.Namespace) -> None:
     with new_file(out / "corner.png") as file:
         figure.savefig(file, format="png")
     print(json.dumps(result["wasserstein_1"], indent=1), result["photometry_ratio"])
+
+
+def with_derived(tables: DerivedTables, theta: Theta) -> dict[str, np.ndarray]:
+    """Parameters and derived properties."""
+    return {k: np.asarray(v) for k, v in (dict(theta) | derived(tables, theta)).items()}
+
+
+def mock_setup(config: PopulationConfig, model: tuple, mock: Mock) -> Setup:
+    """Of the mock as observed, without a cut, about the uniform prior."""
+    return make_setup(
+        config,
+        model,
+        (gama_like_noise(), NONE),
+        (mock.flux, mock.sigma),
+        uniform_reference(model[0].n_dim),
+        key=jax.random.key(0),
+    )
+
+
+def posteriors(mock: Mock, out: Path) -> Path:
+    """The run of `tinsley infer` on the mock's first galaxies, their redshifts known."""
+    table = make_folder(out) / "galaxies-in.parquet"
+    if not table.exists():
+        write_mock(table, mock, SPECTRA)
+    run_catalog(
+        load_posterior("sdss"), open_catalog(table, mock_survey()), None, out / "run", RunSettings()
+    )
+    return out / "run"
 
 
 def compare(name: str, draws: dict, truth: dict, prior: dict) -> dict[str, object]:

@@ -8,7 +8,9 @@ by full-resolution integrals, which share nothing with the band tables of the fi
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +23,12 @@ from tinsley.io.filters import load_filters
 from tinsley.io.histories import load_diffstarpop_histories
 from tinsley.io.models import build_model
 from tinsley.io.priors import load_prior
+from tinsley.io.results import write_parquet
 from tinsley.io.surveys import load_survey
 from tinsley.observe.exact import derived_of_history, exact_photometry, stars_of_history
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import BandTables, photometry
-from tinsley.observe.survey import AB_ZEROPOINT_MAG
+from tinsley.observe.survey import AB_ZEROPOINT_MAG, Survey
 from tinsley.parameters import BETAS, MASS
 from tinsley.population.synthetic import Selection, record
 from tinsley.sps.sfh import bin_edges_gyr
@@ -174,6 +177,22 @@ def make_mock(tables: BandTables, kind: str, number: int, z_max: float, seed: in
     theta = {k: np.concatenate([p.theta[k] for p in parts])[:number] for k in parts[0].theta}
     flux, sigma = (np.concatenate([getattr(p, n) for p in parts]) for n in ("flux", "sigma"))
     return Mock(theta, flux[:number], sigma[:number])
+
+
+def mock_survey() -> Survey:
+    """The survey of the mocks: their errors have their floors already."""
+    survey = load_survey("sdss")
+    return dataclasses.replace(survey, error_floor_mag=np.zeros(len(survey.bands)))
+
+
+def write_mock(path: Path, mock: Mock, number: int) -> None:
+    """The first galaxies of a mock as a table: photometry, redshift, and the truth beside."""
+    columns = {"object_id": np.arange(number), "redshift": mock.theta["redshift"][:number]}
+    for b, band in enumerate(mock_survey().bands):
+        columns[f"flux_{band}"] = mock.flux[:number, b]
+        columns[f"flux_err_{band}"] = mock.sigma[:number, b]
+    truth = {f"true_{k}": v[:number] for k, v in mock.theta.items()}
+    write_parquet(path, columns | truth, {})
 
 
 def _mass_sampler(z_max: float):

@@ -33,9 +33,10 @@ from population_mock import (
     TARGETS,
     compare,
     wasserstein_1,
+    with_derived,
     world,
 )
-from population_mocks import make_mock
+from population_mocks import make_mock, mock_survey, write_mock
 from tinsley.catalog.hierarchy import make_posterior_setup, posterior_road
 from tinsley.catalog.population import (
     EnsembleSettings,
@@ -47,14 +48,12 @@ from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.io.catalogs import Catalog, open_catalog
 from tinsley.io.models import load_posterior
 from tinsley.io.populations import read_whole_rows, save_population
-from tinsley.io.results import make_folder, write_json, write_parquet
-from tinsley.io.surveys import load_survey
+from tinsley.io.results import make_folder, write_json
 from tinsley.observe.noise import fit_snr_given_flux
 from tinsley.population.config import HIERARCHY, TINSLEY
 from tinsley.population.fit import make_setup
 from tinsley.population.reference import uniform_reference
 from tinsley.population.synthetic import parse_selection
-from tinsley.sps.derived import derived
 from tinsley.status import Redshift
 
 LABELS = ("first", "second")
@@ -65,15 +64,10 @@ SELECT = "r < 19.8, snr > 1"
 def mock_catalog(runs: Path, number: int) -> Catalog:
     """The mock as a table on disk, with its truth beside it, made when it is not there."""
     path = make_folder(runs) / f"mock-{number}.parquet"
-    survey = load_survey("sdss")
-    survey = dataclasses.replace(survey, error_floor_mag=np.zeros(len(survey.bands)))
     if not path.exists():
         mock = make_mock(world()[1], "table-2", number, REDSHIFTS[1], seed=1)
-        columns = {"object_id": np.arange(number)}
-        for b, band in enumerate(survey.bands):
-            columns |= {f"flux_{band}": mock.flux[:, b], f"flux_err_{band}": mock.sigma[:, b]}
-        write_parquet(path, columns | {f"true_{k}": v for k, v in mock.theta.items()}, {})
-    return open_catalog(path, survey, needs_redshift=False)
+        write_mock(path, mock, number)
+    return open_catalog(path, mock_survey(), needs_redshift=False)
 
 
 def infer(runs: Path, number: int) -> None:
@@ -162,9 +156,9 @@ def compare_roads(runs: Path, options: argparse.Namespace) -> None:
         for name, column in read_columns(runs / f"mock-{options.galaxies}.parquet").items()
         if name.startswith("true_")
     }
-    truth = {k: np.asarray(v) for k, v in (theta | derived(derived_tables, theta)).items()}
+    truth = with_derived(derived_tables, theta)
     uniform = space.theta(jax.random.normal(jax.random.key(2), (50_000, space.n_dim)))
-    prior = {k: np.asarray(v) for k, v in (uniform | derived(derived_tables, uniform)).items()}
+    prior = with_derived(derived_tables, uniform)
     roads = {label: read_columns(runs / label / "population.parquet") for label in LABELS}
     ended = {k: json.loads((runs / k / "manifest.json").read_text()) for k in LABELS}
     names = (*TARGETS, *ALSO)

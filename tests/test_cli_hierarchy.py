@@ -12,16 +12,17 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from tinsley.catalog import population as ensemble
-from tinsley.catalog.hierarchy import make_posterior_setup
+from tinsley.catalog.hierarchy import TRUSTED, informed, make_posterior_setup
 from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.cli.main import run as run_command
+from tinsley.errors import InputError
 from tinsley.io.catalogs import load_sample_catalog_path, open_catalog
 from tinsley.io.populations import load_population
 from tinsley.io.results import write_parquet
-from tinsley.io.runs import load_draws
+from tinsley.io.runs import load_draws, load_galaxies
 from tinsley.io.surveys import load_survey
 from tinsley.population import config as configs
 from tinsley.population.density import FLOW
@@ -111,6 +112,28 @@ def test_draws_become_points_of_the_population(folder, small_loaded):
         "log10_mstar_msun"])  # fmt: skip
     nearest = np.abs(mass[:, None] - own["log10_mstar_msun"]).min(axis=1)
     assert nearest.max() < 1e-4
+
+
+def test_posteriors_become_the_centre_of_the_other_roads_hyperprior(
+    folder, small_loaded, monkeypatch
+):
+    """Redshifts, which are known, with their own mean and scatter; too few galaxies are refused."""
+    catalog = open_catalog(folder / "galaxies.parquet", load_survey("sdss"))
+    setup = make_posterior_setup(folder / "run", small_loaded, catalog, FREE, CONFIG, seed=0)
+    with pytest.raises(InputError, match="does not ship: run `tinsley hierarchy`"):
+        informed(setup.photometry, folder / "run", seed=0)
+    monkeypatch.setattr("tinsley.catalog.hierarchy.load_posterior", lambda name: small_loaded)
+    centre = informed(setup.photometry, folder / "run", seed=0).problem.reference
+    galaxies = load_galaxies(folder / "run", ("redshift", "status"))
+    x = ndtri((galaxies["redshift"][np.isin(galaxies["status"], TRUSTED)] - 0.05) / 0.01)
+    assert float(centre.mean[0]) == pytest.approx(x.mean(), abs=1e-3)
+    assert float(centre.factor[0, 0]) == pytest.approx(np.sqrt(x.var() + 1e-4), abs=1e-3)
+    assert np.asarray(centre.mean)[1:].any()
+    run = folder / copy_of(folder, "cut-short")
+    few = load_galaxies(run)
+    write_parquet(run / "galaxies.parquet", {k: v[:50] for k, v in few.items()}, {})
+    with pytest.raises(InputError, match="holds 50 galaxies .* at least 220"):
+        informed(setup.photometry, run, seed=0)
 
 
 def copy_of(folder, name, **changes):

@@ -144,6 +144,7 @@ REFUSED = [
     (("--select", "r < bright"), None, "is no cut"),
     (("--select", "r < 3"), None, "at least 200 galaxies"),
     (("--prior", "nowhere.parquet"), None, "nowhere.parquet"),
+    (("--prior", "/"), None, "holds no finished run of `tinsley infer`"),
     (("--redshift", "given"), None, "redshift"),
     (("--redshift", "given"), {"redshift": np.full(N, 0.5)}, "at least 200 galaxies"),
     (("--redshift", "given"), {"redshift": np.full(N, 0.055), "redshift_err": np.full(N, 0.01)},

@@ -14,7 +14,7 @@ import numpy as np
 from tinsley.catalog.population import Road
 from tinsley.errors import InputError
 from tinsley.io.catalogs import Catalog
-from tinsley.io.models import LoadedPosterior
+from tinsley.io.models import LoadedPosterior, load_posterior
 from tinsley.io.populations import read_whole_rows
 from tinsley.io.runs import (
     iterate_draws,
@@ -164,6 +164,55 @@ def refuse_other_run(
             f"{run} is of another catalogue, {manifest['input']}; give that with --catalog."
         )
     refuse_own_prior(run, manifest)
+
+
+def informed(setup: Setup, run: Path, *, seed: int) -> Setup:
+    """The first road's set-up, its hyperprior centred on what a run's posteriors say.
+
+    The Gaussian, of all galaxies, under which the run's data are most probable, after a few rounds
+    of expectation and maximisation: `tinsley.population.posteriors.rough_population`.
+
+    Args:
+        setup: Of the first road, with any centre.
+        run: Folder of a finished run of `tinsley infer` on galaxies that have passed the same cut,
+            such as those of the catalogue with a spectrum.
+        seed: Of the choice of draws.
+
+    Raises:
+        InputError: The run is not finished, kept no draws, or was made under another prior; too few
+            of its galaxies are in the range of redshifts.
+    """
+    manifest, problem = load_manifest(run), setup.problem
+    refuse_without_draws(run, manifest)
+    refuse_own_prior(run, manifest)
+    _refuse_other_space(run, manifest, problem.space)
+    low, high = problem.space.redshift_range
+    counted = {name: z for name, z in _trusted(run).items() if not (z < low or z > high)}
+    if len(counted) < 20 * problem.space.n_dim:
+        raise InputError(
+            f"prior {run} holds {len(counted)} galaxies with a posterior at redshifts {low:g}-"
+            f"{high:g}; expected at least {20 * problem.space.n_dim}."
+        )
+    source = run, manifest["draws"], counted
+    x, log_weight = _read_draws(source, problem.space, 4 * _FIRST_LOOK, seed)
+    draws = _as_draws(x, log_weight, problem, jax.random.key(seed))
+    centred = dataclasses.replace(problem, reference=rough_population(draws))
+    return setup._replace(problem=centred)
+
+
+def _refuse_other_space(run: Path, manifest: dict[str, Any], space: PopulationSpace) -> None:
+    """Draws were made under the prior of their model: it has to be the population's."""
+    try:
+        own = load_posterior(manifest["model"])
+    except InputError:
+        own = None
+    if own is None or own.sha256 != manifest["model_sha256"]:
+        raise InputError(
+            f"{run} is of the model {manifest['model']!r}, which does not ship: run `tinsley "
+            "hierarchy` on it, and give the population.parquet that it writes."
+        )
+    if own.posterior.space.to_dict() != space.space.to_dict():
+        raise InputError(f"{run} is of a model with other parameters or priors than a population.")
 
 
 def posterior_road(setup: PosteriorSetup) -> Road:

@@ -34,7 +34,11 @@ def population(
         str, typer.Option(help="The cut that the catalogue has passed: 'r < 17.77', 'snr > 1'.")
     ] = "",
     prior: Annotated[
-        str, typer.Option(help="uniform, or a table of galaxies: another run's population.parquet.")
+        str,
+        typer.Option(
+            help="uniform; a table of galaxies, as another run's population.parquet; or a folder "
+            "that `tinsley infer` has written."
+        ),
     ] = "uniform",
     config: Annotated[str, typer.Option(help="tinsley, popsed (the paper's) or mixture.")] = (
         "tinsley"
@@ -106,10 +110,11 @@ def _setup(
     """Load everything: the set-up, the tables of derived properties, the manifest's head."""
     import jax
 
+    from tinsley.catalog.hierarchy import informed
     from tinsley.errors import InputError
     from tinsley.io.catalogs import open_catalog
     from tinsley.io.models import build_tables
-    from tinsley.io.populations import read_prior, read_whole_rows
+    from tinsley.io.populations import UNIFORM, read_prior, read_whole_rows
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import fit_snr_given_flux
     from tinsley.parameters import default_space
@@ -132,7 +137,8 @@ def _setup(
         require_galaxies(len(flux))
         tables, derived_tables = build_tables(survey.filters, redshifts)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
-        centre = read_prior(prior, space, model)
+        learned = Path(prior).is_dir()
+        centre = read_prior(UNIFORM if learned else prior, space, model)
         noise = fit_snr_given_flux(flux, sigma, flux > -float("inf"))
         key = jax.random.key(seed)
         told = used.redshift if known else None
@@ -140,6 +146,8 @@ def _setup(
             config, (space, tables), (noise, selection), (flux, sigma), centre,
             key=key, redshift=told,
         )  # fmt: skip
+        if learned:
+            setup = informed(setup, Path(prior), seed=seed)
     except InputError:
         raise
     except ValueError as problem:
