@@ -30,10 +30,12 @@ from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import BandTables, photometry
 from tinsley.observe.survey import AB_ZEROPOINT_MAG, Survey
 from tinsley.parameters import BETAS, MASS
-from tinsley.population.synthetic import Selection, record
+from tinsley.population.synthetic import Selection, parse_selection, record
 from tinsley.sps.sfh import bin_edges_gyr
 
 R_LIMIT_MAG = 19.8
+SELECT = f"r < {R_LIMIT_MAG}, snr > 1"
+"""The cut that every mock has passed, in the words of `--select`."""
 MASS_FUNCTION = load_prior("volume_mass_function").entries["log10_mstar_surviving_msun"]
 LOG10_MASS_STAR = MASS_FUNCTION["log10_m_star_msun"] + 0.2
 """Of the double Schechter function of Baldry et al. (2012): from surviving to formed mass."""
@@ -153,7 +155,7 @@ def make_mock(tables: BandTables, kind: str, number: int, z_max: float, seed: in
     """A catalogue of `number` galaxies with r < 19.8 and S/N > 1 in every band."""
     rng = np.random.default_rng(seed)
     limit = 10 ** (0.4 * (AB_ZEROPOINT_MAG - R_LIMIT_MAG))
-    selection = Selection((-np.inf, -np.inf, limit, -np.inf, -np.inf), 1.0)
+    selection = parse_selection(SELECT, mock_survey().bands)
     draw_mass, noise, parts, have = _mass_sampler(z_max), gama_like_noise(), [], 0
     key = jax.random.key(seed)
     while have < number:

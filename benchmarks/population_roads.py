@@ -36,7 +36,7 @@ from population_mock import (
     with_derived,
     world,
 )
-from population_mocks import make_mock, mock_survey, write_mock
+from population_mocks import SELECT, make_mock, mock_survey, write_mock
 from tinsley.catalog.hierarchy import make_posterior_setup, posterior_road
 from tinsley.catalog.population import (
     EnsembleSettings,
@@ -58,7 +58,6 @@ from tinsley.status import Redshift
 
 LABELS = ("first", "second")
 MODEL = "sdss-v1"
-SELECT = "r < 19.8, snr > 1"
 
 
 def mock_catalog(runs: Path, number: int) -> Catalog:
