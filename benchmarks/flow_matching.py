@@ -38,6 +38,8 @@ N_DIM, N_CONDITION = 5, 6
 BATCH = 256
 STEPS, STEPS_SMALL = 800, 1000
 SMALL = {"width": 64}
+LARGE = COUPLING | {"layers": 8, "width": 128}
+"""The spline flow beside the full flow matching, which has as wide a network."""
 N_TEST = 2048
 N_DRAWS = 2000
 GALAXIES = {"full": 3, "small": 4}
@@ -286,7 +288,7 @@ def configurations(work: Path) -> dict[str, Callable[[], dict[str, Any]]]:
         return found
 
     def spline() -> dict[str, Any]:
-        flow = make_flow(COUPLING, N_CONDITION, N_DIM, key=jax.random.key(0))
+        flow = make_flow(LARGE, N_CONDITION, N_DIM, key=jax.random.key(0))
         flow, seconds = train("full spline", flow, flow_loss, BATCH, STEPS, work)
         found = {"training_cpu_seconds": round(seconds)} | kullback_leibler(flow)
         return found | {"draws_per_second": draws_per_second(flow, None, conditions[0])}

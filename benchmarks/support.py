@@ -9,6 +9,7 @@ both, false alarms are counted among the unchanged simulated galaxies.
 
     blue_u-g ...  one colour bluer by 1 mag, the others kept: all bluer bands 1 mag brighter
     blue_all      all four colours bluer by 1 mag
+    red_u-g ...   one colour redder by 1 mag: all bluer bands 1 mag fainter
     swapped_u_z   fluxes and errors of u and z exchanged
     stars         Planck's law at 3,000-30,000 K, log-uniform
     quasars       power laws f_nu ~ nu^alpha, alpha uniform in -1 to 0.5
@@ -154,12 +155,13 @@ def real_cases(survey: Survey, rows: Photometry) -> dict[str, Observation]:
 
 
 def planted_colours(flux: np.ndarray, bands: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """One colour bluer by 1 mag and the others as they were; and all of them bluer."""
+    """One colour bluer, or redder, by 1 mag and the others as they were; and all of them bluer."""
     n_bands = len(bands)
     found = {}
-    for c in range(n_bands - 1):
-        brighter = np.where(np.arange(n_bands) <= c, MAG, 1.0)
-        found[f"blue_{bands[c]}-{bands[c + 1]}"] = flux * brighter
+    for name, factor in (("blue", MAG), ("red", 1 / MAG)):
+        for c in range(n_bands - 1):
+            changed = np.where(np.arange(n_bands) <= c, factor, 1.0)
+            found[f"{name}_{bands[c]}-{bands[c + 1]}"] = flux * changed
     return found | {"blue_all": flux * MAG ** np.arange(n_bands - 1, -1, -1)}
 
 

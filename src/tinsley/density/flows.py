@@ -183,8 +183,8 @@ def _make_embedding(
 
 COUPLING: dict[str, Any] = {
     "kind": "coupling",
-    "layers": 8,
-    "width": 128,
+    "layers": 6,
+    "width": 64,
     "depth": 2,
     "knots": 8,
     "embedding_width": 128,

@@ -75,13 +75,5 @@ def make_density(config: dict[str, Any], n_condition: int, n_dim: int, *, key: A
     return make_flow_matching(config, n_condition, n_dim, key=key)
 
 
-SPLINE: dict[str, Any] = COUPLING | {
-    "layers": 6,
-    "width": 64,
-    "embedding_width": 128,
-    "embedding_depth": 2,
-    "embedding_size": 64,
-    "frame_width": 128,
-    "frame_depth": 2,
-}
-"""Smaller than what learns from endless simulations: a stored set is soon overfitted."""
+SPLINE: dict[str, Any] = COUPLING | {"embedding_depth": 2, "frame_width": 128, "frame_depth": 2}
+"""A flatter embedding than for endless simulations: a stored set is soon overfitted."""

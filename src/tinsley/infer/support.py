@@ -23,6 +23,9 @@ QUANTILE = 0.999
 SIGMAS = 3.0
 FALSE_ALARMS = 0.01
 """Share of the training galaxies whose photometry is unusual, however many bands there are."""
+TOO_FAINT = 0.9
+"""Weight of deviates to the faint side: what dust makes is known better than what is too blue for
+any galaxy of the prior (SEDflow's test of colours looks to that side alone)."""
 _ROUND = 2**14
 
 
@@ -119,10 +122,12 @@ class PhotometryDensity(eqx.Module):
     def largest(self, seen: Observation) -> Float[Array, "*batch"]:
         """The deviate that is furthest from 0, without its sign; 0 where no band is tested.
 
-        Of the statistics tried (the sum of the squares, of the fourth powers, this) it finds most
-        galaxies whose one colour is wrong, and as many of the others.
+        A band that is too faint counts `TOO_FAINT` of what one counts that is too bright. Of the
+        statistics tried (the sum of the squares, of the fourth powers, this) it finds most galaxies
+        whose one colour is wrong, and as many of the others.
         """
-        return jnp.max(jnp.abs(self.deviates(seen)), axis=-1)
+        each = self.deviates(seen)
+        return jnp.max(jnp.where(each > 0, each, -TOO_FAINT * each), axis=-1)
 
     def unusual(self, seen: Observation) -> Bool[Array, "*batch"]:
         """True where a band is further from its prediction than the limit."""
