@@ -40,6 +40,8 @@ OUT = Path(__file__).resolve().parent / "results" / "ablations.json"
 SIZES = (100_000, 500_000, 1_000_000, None)
 """None: every batch is new."""
 FRESH = "on-the-fly"
+SHAPE = COUPLING | {"layers": 8, "width": 128}
+"""The flow of sedflow.json, larger than the default."""
 N_VALIDATION = 8192
 BLOCK = 500
 
@@ -79,7 +81,7 @@ def train(
     keys = jax.random.split(jax.random.key(0), 4)
     simulator, schedule = loaded.simulator(), Schedule(steps=steps)
     n_dim = loaded.posterior.space.without_mass().n_unit
-    flow = make_flow(COUPLING, n_features(len(loaded.spec.bands)), n_dim, key=keys[0])
+    flow = make_flow(SHAPE, n_features(len(loaded.spec.bands)), n_dim, key=keys[0])
     fresh = FreshPairs(simulator, posterior_pairs, schedule.batch)
     kept = TrainingFolder(folder, {"size": size, "steps": steps, "model": loaded.sha256})
     state, history = kept.resume(start_training(flow, schedule))

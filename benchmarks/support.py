@@ -300,7 +300,7 @@ def false_alarms(
     )
     survey_like = {"complete": unchanged, "bands_dropped": drop_bands(unchanged, 3)}
     for label, seen in survey_like.items():
-        flags = unusual_data(loaded, Observation(*map(jnp.asarray, seen)), usual)
+        flags = unusual_data(loaded, jax.tree.map(jnp.asarray, seen), usual)
         shares = {str(word): _share(rows) for word, rows in flags.items()}
         shares["union"] = _share(np.any(list(flags.values()), axis=0))
         found[f"sdss_errors_{label}"] = shares
@@ -311,7 +311,7 @@ def false_alarms(
 def free_redshift_alarms(loaded: LoadedPosterior, unchanged: Observation) -> dict[str, Any]:
     """The same galaxies, judged at the median of an inferred redshift."""
     number = min(1000, len(unchanged.redshift))
-    flux, sigma, mask, redshift = (np.asarray(x[:number]) for x in unchanged)
+    flux, sigma, mask, redshift = (np.asarray(x[:number]) for x in unchanged[:4])
     rows = Photometry(np.arange(number), redshift, flux, sigma, mask, np.full(number, "", object))
     found = infer_batch(
         loaded.posterior, rows, 300, jax.random.key(3), keep_draws=False, redshift=Redshift.FREE
@@ -382,7 +382,7 @@ def roc_figure(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
     """Share found against false alarms, a panel a case; full for simulated, dashed for real."""
     null = scores["simulated"]["unchanged"]
     names = [name for name in scores["simulated"] if name != "unchanged"]
-    figure, axes = new_figure(2, 5, 17.0, 7.0)
+    figure, axes = new_figure(3, 5, 17.0, 10.5)
     level = np.geomspace(5e-4, 1.0, 200)
     for ax, name in zip(axes.ravel(), names, strict=False):
         there = [kind for kind in scores if name in scores[kind]]
@@ -392,7 +392,7 @@ def roc_figure(scores: dict[str, dict[str, dict[str, np.ndarray]]]) -> Figure:
             ax.plot(level, share, STYLES[kind], color=COLOURS[test], lw=1.4)
         ax.axvline(FALSE_ALARMS, color=GREEN, lw=0.8)
         ax.set(xscale="log", title=name.replace("_", " "), ylim=(-0.02, 1.02))
-    for ax in axes[1]:
+    for ax in axes[-1]:
         ax.set_xlabel("false alarms")
     for ax in axes[:, 0]:
         ax.set_ylabel("found")

@@ -169,8 +169,9 @@ def refuse_other_run(
 def informed(setup: Setup, run: Path, *, seed: int) -> Setup:
     """The first road's set-up, its hyperprior centred on what a run's posteriors say.
 
-    The Gaussian, of all galaxies, under which the run's data are most probable, after a few rounds
-    of expectation and maximisation: `tinsley.population.posteriors.rough_population`.
+    The Gaussian under which the data of the run's galaxies, as observed, are most probable, after a
+    few rounds of expectation and maximisation: `tinsley.population.posteriors.rough_population`. It
+    stands for all galaxies: what of it lies beyond the cut, the cut takes away again.
 
     Args:
         setup: Of the first road, with any centre.
