@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--mock", choices=tuple(KINDS), default="table-2")
     parser.add_argument("--config", choices=tuple(CONFIGS), default="tinsley")
     parser.add_argument("--prior", choices=("uniform", POSTERIORS), default="uniform")
+    parser.add_argument("--untold", action="store_true", help="leave the cut out")
     parser.add_argument("--galaxies", type=int, default=100_000)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--steps", type=int, default=CONFIGS["tinsley"].steps)
@@ -102,11 +103,10 @@ def fit(args: argparse.Namespace) -> None:
     config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
     name = f"population-{args.mock}-{args.config}"
-    about = {"mock": args.mock, "galaxies": args.galaxies, "config": config.to_dict()}
-    setup = mock_setup(config, (space, tables), mock)
-    if args.prior == POSTERIORS:
-        name, about = f"{name}-informed", about | {"prior": f"posteriors of {SPECTRA} galaxies"}
-        setup = informed(setup, posteriors(mock, args.runs / f"posteriors-{args.mock}"), seed=0)
+    name += "-untold" * args.untold + "-informed" * (args.prior == POSTERIORS)
+    about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior")}
+    about |= {"config": config.to_dict()}
+    setup = mock_setup(config, (space, tables), mock, args)
     settings = EnsembleSettings(args.members, 100_000, 0)
     out, seconds = args.runs / name, []
     started = [0, time.monotonic()]
@@ -151,16 +151,22 @@ def with_derived(tables: DerivedTables, theta: Theta) -> dict[str, np.ndarray]:
     return {k: np.asarray(v) for k, v in (dict(theta) | derived(tables, theta)).items()}
 
 
-def mock_setup(config: PopulationConfig, model: tuple, mock: Mock) -> Setup:
-    """Told of the mock's cut, about the uniform prior."""
-    return make_setup(
+def mock_setup(
+    config: PopulationConfig, model: tuple, mock: Mock, args: argparse.Namespace
+) -> Setup:
+    """Told of the mock's cut or not, about the prior that is asked for."""
+    selection = parse_selection("" if args.untold else SELECT, mock_survey().bands)
+    setup = make_setup(
         config,
         model,
-        (gama_like_noise(), parse_selection(SELECT, mock_survey().bands)),
+        (gama_like_noise(), selection),
         (mock.flux, mock.sigma),
         uniform_reference(model[0].n_dim),
         key=jax.random.key(0),
     )
+    if args.prior != POSTERIORS:
+        return setup
+    return informed(setup, posteriors(mock, args.runs / f"posteriors-{args.mock}"), seed=0)
 
 
 def posteriors(mock: Mock, out: Path) -> Path:

@@ -114,6 +114,7 @@ def test_draws_become_points_of_the_population(folder, small_loaded):
     assert nearest.max() < 1e-4
 
 
+@pytest.mark.slow
 def test_posteriors_become_the_centre_of_the_other_roads_hyperprior(
     folder, small_loaded, monkeypatch
 ):

@@ -122,6 +122,7 @@ def test_an_autoregressive_flow_is_flowjaxs(width, depth, key):
     np.testing.assert_allclose(log_q, by_library, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_other_flows_are_left_to_flowjax(key):
     maf = make_flow(SMALL_FLOW | {"kind": "maf"}, N_FEATURES, N_DIM, key=key)
     assert coupling_layers(maf.flow) is None

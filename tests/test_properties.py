@@ -63,6 +63,7 @@ def drawn(posterior: PropertyPosterior, galaxies: Galaxies) -> np.ndarray:
     return np.asarray(draw_properties(posterior, galaxies, words, jax.random.key(0), 400))
 
 
+@pytest.mark.slow
 def test_photometry_and_image_together_give_the_known_posterior(learnt):
     """x ~ N(0, 1) measured twice with errors of 0.5: precision 1 + 4 + 4, mean 4 (a + b) / 9."""
     x, galaxies = measured(600, jax.random.key(4))
@@ -77,6 +78,7 @@ def test_photometry_and_image_together_give_the_known_posterior(learnt):
     assert judged["coverage_95"] == pytest.approx(0.95, abs=0.03)
 
 
+@pytest.mark.slow
 def test_density_is_that_of_the_draws(learnt):
     _, galaxies = measured(1, jax.random.key(5))
     condition = learnt.condition(galaxies.told[0], galaxies.images[0])
@@ -89,6 +91,7 @@ def test_density_is_that_of_the_draws(learnt):
     assert (density * np.asarray(place)).sum() * step == pytest.approx(float(draws.mean()), abs=0.1)
 
 
+@pytest.mark.slow
 def test_neighbours_change_nothing_and_names_decide(learnt):
     _, galaxies = measured(4, jax.random.key(7))
     turned = jax.tree.map(lambda a: a[::-1], galaxies)
@@ -100,6 +103,7 @@ def test_neighbours_change_nothing_and_names_decide(learnt):
     assert not np.allclose(one, draw_properties(learnt, galaxies, words + 9, *args))
 
 
+@pytest.mark.slow
 def test_validation_is_the_same_each_time(learnt):
     x, galaxies = measured(70, jax.random.key(8))
     held_out = StoredGalaxies(x, galaxies, learnt.scale, number=1, max_shift=0)
@@ -144,6 +148,7 @@ def test_stretched_images_have_the_sky_at_zero():
     assert scale_from_dict(scale_to_dict(None)) is None
 
 
+@pytest.mark.slow
 def test_features_of_photometry(learnt):
     """Any subset of bands; a feature far outside the training set's is brought near."""
     seen = Observation(jnp.ones((3, 5)), jnp.full((3, 5), 0.1), jnp.ones((3, 5), bool), jnp.ones(3))
