@@ -89,7 +89,7 @@ def test_what_it_imports_is_there(name):
 @pytest.mark.slow
 def test_it_runs_and_says_what_its_text_does(after):
     result, photoz, uncertain = after["result"], after["photoz"], after["uncertain"]
-    assert np.mean(np.isin(result.status, ["ok", "unusual_error"])) > 0.8
+    assert np.isin(result.status, ["ok", "unusual_error"]).sum() >= 6  # of eight, unrefined
     assert len(after["figures"]) == 3
     assert dict(after["tree"].posterior.sizes)["draw"] == 1000
     assert "redshift" not in result.draws
