@@ -156,7 +156,6 @@ def mean_length_in_space() -> float:
 
 
 def test_sinkhorn_at_little_blur_is_exact_transport():
-    pytest.importorskip("ott")
     ot = pytest.importorskip("ot")
     x, y, w = sample(0, 60), sample(1, 60, (1.0, 0, 0)), weights(60)
     for weight in (None, w):
@@ -168,8 +167,18 @@ def test_sinkhorn_at_little_blur_is_exact_transport():
         assert float(found) == pytest.approx(exact, rel=0.05)
 
 
+def test_epsilon_that_falls_comes_near_exact_transport_at_hardly_any_blur():
+    ot = pytest.importorskip("ot")
+    x, y = sample(0, 400), sample(1, 400, (0.2, 0, 0))
+    even = np.full(400, 1 / 400)
+    exact = ot.emd2(even, even, ot.dist(np.asarray(x, float), np.asarray(y, float)))
+    found = between(Sinkhorn(((0.0, 0.002),)), x, y, None)
+    assert float(found) == pytest.approx(exact, rel=0.08)
+    at_last_only = between(Sinkhorn(((0.0, 0.002),), 100, 1e-9), x, y, None)
+    assert abs(float(at_last_only) - exact) > 0.1 * exact
+
+
 def test_sinkhorn_of_a_shift_is_the_shift_whatever_the_blur():
-    pytest.importorskip("ott")
     x, shift = sample(0, 100), np.array([0.3, -0.4, 1.2])
     for blur in (0.05, 0.5):
         found = between(Sinkhorn(((0.0, blur),), 2000), x + shift, x, None)
@@ -177,7 +186,6 @@ def test_sinkhorn_of_a_shift_is_the_shift_whatever_the_blur():
 
 
 def test_blur_falls_as_the_training_goes():
-    pytest.importorskip("ott")
     annealed = Sinkhorn(((0.0, 1.0), (0.5, 0.1)), 500)
     x, y = sample(0, 40), sample(1, 40)
     for progress, blur in ((0.49, 1.0), (0.5, 0.1)):
