@@ -100,10 +100,23 @@ def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path
         np.testing.assert_array_equal(values, again[name], err_msg=name)
 
     assert command("--select", "r < 17.5") == 2  # the same folder, another population
-    options = ("--select", "r < 17.77", "--prior", out / "population.parquet")
+
+
+@pytest.mark.slow
+def test_another_run_is_a_prior_and_a_survey_may_be_incomplete(command, tmp_path):
+    out = tmp_path / "out"
+    assert command("--select", "r < 17.77") == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    share = tmp_path / "share.csv"
+    share.write_text("mag_r,completeness\n16,1\n17.77,0.4\n", encoding="utf-8")
+    options = ("--select", "r < 17.77", "--from", out, "--completeness", share)
     assert command(*options, out="informed") == 0
     informed = json.loads((tmp_path / "informed" / "manifest.json").read_text())
     assert informed["centre"]["mean"] != manifest["centre"]["mean"]
+    assert informed["completeness"]["mag"] == pytest.approx([16, 17.77])
+    assert informed["completeness"]["share"] == pytest.approx([1.0, 0.4])
+    kept = load_population(tmp_path / "informed").selection.completeness
+    assert float(kept(jax.numpy.full(5, 1e-3))) == pytest.approx(0.4)
 
 
 @pytest.mark.slow
@@ -145,6 +158,9 @@ REFUSED = [
     (("--select", "r < 3"), None, "at least 200 galaxies"),
     (("--prior", "nowhere.parquet"), None, "nowhere.parquet"),
     (("--prior", "/"), None, "holds no finished run of `tinsley infer`"),
+    (("--from", "nowhere"), None, "nowhere holds no population.parquet"),
+    (("--from", "nowhere", "--prior", "mine.csv"), None, "--prior or --from, not both"),
+    (("--completeness", "nowhere.csv"), None, "nowhere.csv"),
     (("--redshift", "given"), None, "redshift"),
     (("--redshift", "given"), {"redshift": np.full(N, 0.5)}, "at least 200 galaxies"),
     (("--redshift", "given"), {"redshift": np.full(N, 0.055), "redshift_err": np.full(N, 0.01)},

@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import ks_2samp
 
 from tinsley.observe.noise import SnrGivenFlux
-from tinsley.population.synthetic import Selection, asinh_magnitude, make_view, record
+from tinsley.population.synthetic import (
+    CompletenessTable,
+    Selection,
+    asinh_magnitude,
+    make_view,
+    parse_selection,
+    record,
+)
 
 KEY = jax.random.key(3)
 LIMIT = 10.0
@@ -65,6 +72,71 @@ def test_probability_of_passing_is_the_share_that_pass():
     share = np.asarray(passed).reshape(20, 4000).mean(axis=1)
     predicted = record(many, NOISE, CUT, key=jax.random.key(1)).pass_probability
     np.testing.assert_allclose(predicted.reshape(20, 4000).mean(axis=1), share, atol=0.035)
+
+
+MAGS, SHARES = jnp.asarray([18.5, 19.5, 20.5]), jnp.asarray([0.9, 0.6, 0.05])
+PARTLY = Selection((-np.inf, LIMIT / 3), completeness=CompletenessTable(1, MAGS, SHARES))
+"""A survey that keeps fewer and fewer, from 40 to 6 nanomaggies, and none below 3."""
+
+
+def kept_by_luck(flux_true, seed):
+    """Noise first, then the cut, then a throw of dice each."""
+    everything = record(flux_true, NOISE, Selection((-np.inf,) * 2), key=jax.random.key(seed))
+    flux, sigma = np.asarray(everything.flux), np.asarray(everything.sigma)
+    return flux, PARTLY.keeps(flux, sigma, key=jax.random.key(seed + 1))
+
+
+def test_an_incomplete_survey_is_what_dice_leave_of_it():
+    flux, kept = kept_by_luck(truth(400_000, 0), 3)
+    assert 0.1 < kept.mean() < 0.5
+    made = record(truth(200_000, 1), NOISE, PARTLY, key=jax.random.key(9))
+    ours = resampled(made.flux, made.pass_probability)
+    for band in range(2):
+        assert ks_2samp(ours[:, band], flux[kept][:20_000, band]).statistic < 0.02
+
+
+def test_the_probability_of_being_kept_is_the_share_that_are():
+    many = jnp.repeat(truth(20, 4), 4000, axis=0)
+    share = kept_by_luck(many, 5)[1].reshape(20, 4000).mean(axis=1)
+    predicted = record(many, NOISE, PARTLY, key=jax.random.key(1)).pass_probability
+    np.testing.assert_allclose(predicted.reshape(20, 4000).mean(axis=1), share, atol=0.035)
+
+
+def test_weights_of_one_over_the_probability_undo_the_selection():
+    """PopSED's reweighting after the fact."""
+    flux_true = truth(300_000, 6)
+    flux_true = flux_true[np.asarray(flux_true[:, 1]) > 8]
+    _, kept = kept_by_luck(flux_true, 7)
+    seen = flux_true[kept]
+    weight = 1 / np.asarray(record(seen, NOISE, PARTLY, key=jax.random.key(8)).pass_probability)
+    assert np.sum(weight) == pytest.approx(len(flux_true), rel=0.02)
+    undone, all_of_them = resampled(seen, weight)[:, 1], np.asarray(flux_true)[:, 1]
+    assert ks_2samp(undone, all_of_them).statistic < 0.02
+    assert ks_2samp(np.asarray(seen)[:, 1], all_of_them).statistic > 0.1
+
+
+def test_completeness_is_linear_between_its_nodes_and_flat_beyond():
+    mags = np.array([15.0, 18.5, 19.0, 20.0, 25.0])
+    flux = np.stack([np.ones(5), 10 ** (0.4 * (22.5 - mags))], axis=1)
+    share = PARTLY.completeness(jnp.asarray(flux, dtype=float))
+    np.testing.assert_allclose(share, [0.9, 0.9, 0.75, 0.325, 0.05], atol=1e-4)
+    assert float(PARTLY.completeness(jnp.asarray([1.0, -3.0]))) == pytest.approx(0.05)
+    assert PARTLY.selects
+    assert parse_selection("", ("g", "r"), PARTLY.completeness).selects
+
+
+@pytest.mark.parametrize(
+    ("mag", "share", "words"),
+    [
+        ([18.0], [1.0], "at least two"),
+        ([18.0, 17.0], [1.0, 0.5], "increasing"),
+        ([17.0, 18.0], [1.0, 1.5], "from 0 to 1"),
+        ([17.0, 18.0], [0.0, 0.0], "not 0 everywhere"),
+    ],
+)
+def test_no_completeness(mag, share, words):
+    with pytest.raises(ValueError, match=words):
+        CompletenessTable(0, jnp.asarray(mag), jnp.asarray(share))
 
 
 def test_a_cut_in_signal_to_noise_passes_what_it_should():

@@ -33,13 +33,27 @@ def population(
     select: Annotated[
         str, typer.Option(help="The cut that the catalogue has passed: 'r < 17.77', 'snr > 1'.")
     ] = "",
+    completeness: Annotated[
+        Path | None,
+        typer.Option(
+            help="Share of galaxies that were kept: a table with mag_<band> and completeness (0-1)."
+        ),
+    ] = None,
     prior: Annotated[
         str,
         typer.Option(
-            help="uniform; a table of galaxies, as another run's population.parquet; or a folder "
-            "that `tinsley infer` has written."
+            help="uniform; a table of galaxies with all parameters; or a folder that `tinsley "
+            "infer` has written."
         ),
     ] = "uniform",
+    begun: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of another run of `tinsley population`, as on a part of the data, to have "
+            "its galaxies as the prior.",
+        ),
+    ] = None,
     config: Annotated[str, typer.Option(help="tinsley, popsed (the paper's) or mixture.")] = (
         "tinsley"
     ),
@@ -74,13 +88,33 @@ def population(
     chosen = _config(config, distance, steps, batch)
     redshifts = (redshift_min, redshift_max)
     setup, derived_tables, head = _setup(
-        (catalog, survey, layout, redshift), (select, prior, redshifts), chosen, build_model(), seed
+        (catalog, survey, layout, redshift),
+        (select, completeness, _prior(prior, begun), redshifts),
+        chosen,
+        build_model(),
+        seed,
     )
     settings = EnsembleSettings(members, draws, seed)
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
     fitted = fit_with_bar(setup, chosen, settings, out, head)
     save_ensemble(fitted, setup, derived_tables, settings, out, head)
+
+
+def _prior(prior: str, begun: Path | None) -> str:
+    """What --prior and --from say together."""
+    from tinsley.errors import InputError
+    from tinsley.io.populations import TABLE, UNIFORM
+
+    if begun is None:
+        return prior
+    if prior != UNIFORM:
+        raise InputError(f"expected --prior or --from, not both; got {prior} and {begun}.")
+    if not (begun / TABLE).is_file():
+        raise InputError(
+            f"{begun} holds no {TABLE}; expected a finished run of `tinsley population`."
+        )
+    return str(begun / TABLE)
 
 
 def _config(
@@ -102,7 +136,7 @@ def _config(
 
 def _setup(
     source: tuple[Path, str, str | None, Redshift],
-    beliefs: tuple[str, str, tuple[float, float]],
+    beliefs: tuple[str, Path | None, str, tuple[float, float]],
     config: PopulationConfig,
     model: Any,
     seed: int,
@@ -113,6 +147,7 @@ def _setup(
     from tinsley.catalog.hierarchy import informed
     from tinsley.errors import InputError
     from tinsley.io.catalogs import open_catalog
+    from tinsley.io.completeness import completeness_to_dict, read_completeness
     from tinsley.io.models import build_tables
     from tinsley.io.populations import UNIFORM, read_prior, read_whole_rows
     from tinsley.io.surveys import load_survey
@@ -122,7 +157,7 @@ def _setup(
     from tinsley.population.space import PopulationSpace
     from tinsley.population.synthetic import parse_selection
 
-    (path, survey_name, layout, given), (select, prior, redshifts) = source, beliefs
+    (path, survey_name, layout, given), (select, share, prior, redshifts) = source, beliefs
     known = given == Redshift.GIVEN
     if redshifts[0] >= redshifts[1]:
         raise InputError(
@@ -130,8 +165,9 @@ def _setup(
         )
     survey = load_survey(survey_name)
     table = open_catalog(path, survey, layout, needs_redshift=known)
+    complete = None if share is None else read_completeness(share, survey.bands)
     try:
-        selection = parse_selection(select, survey.bands)
+        selection = parse_selection(select, survey.bands, complete)
         used, rows = read_whole_rows(table, selection, redshifts if known else None)
         flux, sigma = used.flux, used.sigma
         require_galaxies(len(flux))
@@ -154,6 +190,7 @@ def _setup(
         raise InputError(f"{path}: {problem}") from problem
     words = {"select": select, "prior": prior, "config": config.to_dict(), "seed": seed}
     words |= {"redshift": str(given)}
+    words |= {"completeness": completeness_to_dict(complete, survey.bands)}
     return setup, derived_tables, manifest_head(table, setup, rows) | words
 
 

@@ -18,6 +18,7 @@ from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
 from tinsley.io.catalogs import Catalog
 from tinsley.io.checkpoints import load_best
+from tinsley.io.completeness import completeness_from_dict
 from tinsley.io.models import build_tables
 from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
@@ -173,6 +174,8 @@ def load_population(folder: Path) -> FittedPopulation:
         make_cosmology(),
         (manifest["redshift_range"][0], manifest["redshift_range"][1]),
     )
+    bands = tuple(manifest["bands"])
+    completeness = completeness_from_dict(manifest.get("completeness"), bands)
     like = make_population(manifest["config"]["density"], space.n_dim, key=jax.random.key(0))
     return FittedPopulation(
         columns={name: table[name].to_numpy() for name in table.column_names},
@@ -183,7 +186,7 @@ def load_population(folder: Path) -> FittedPopulation:
             for entry in manifest["members"]
         ),
         noise=noise_from_dict(manifest["noise"]),
-        selection=parse_selection(manifest["select"], tuple(manifest["bands"])),
+        selection=parse_selection(manifest["select"], bands, completeness),
     )
 
 

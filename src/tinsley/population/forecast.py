@@ -78,10 +78,10 @@ def synthetic_catalog(
     require_columns(columns, [REDSHIFT])
     noise, selection = survey
     true = true_flux(columns, tables)
-    key_sigma, key_noise = jax.random.split(key)
+    key_sigma, key_noise, key_kept = jax.random.split(key, 3)
     sigma = np.asarray(noise.sample_sigma(jnp.asarray(true), key=key_sigma))
     flux = true + sigma * np.asarray(jax.random.normal(key_noise, true.shape))
-    kept = np.flatnonzero(selection.passes(flux, sigma))
+    kept = np.flatnonzero(selection.keeps(flux, sigma, key=key_kept))
     table = {"object_id": kept}
     for i, band in enumerate(bands):
         table |= {f"flux_{band}": flux[kept, i], f"flux_err_{band}": sigma[kept, i]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,31 +21,76 @@ _DEEP = 10.0
 _NO_LIMIT_NMGY = -1e9
 _CANDIDATES = 4
 """Errors to choose from for each galaxy near a cut: large ones pass more easily than small ones."""
+_RECORDS = 16
+"""Whole records to choose from where a survey is not complete."""
 _FAR = 4.0
 """Standard deviations from where on distances count as their logarithm: a few failed measurements
 must not outweigh the catalogue."""
 
 
+class CompletenessTable(eqx.Module):
+    """Share of galaxies that a survey keeps at a recorded magnitude in one band.
+
+    Linear between nodes; before the first and beyond the last as there. A flux that is not positive
+    is fainter than all nodes.
+
+    Attributes:
+        band: Which band, by its number.
+        mag: Nodes, AB magnitude, increasing, [node].
+        share: Of the galaxies there, 0-1, [node].
+    """
+
+    band: int = eqx.field(static=True)
+    mag: Float[Array, " node"]
+    share: Float[Array, " node"]
+
+    def __check_init__(self) -> None:
+        mag, share = np.asarray(self.mag), np.asarray(self.share)
+        if len(mag) < 2 or not (np.diff(mag) > 0).all():
+            raise ValueError("a completeness needs at least two magnitudes, increasing.")
+        if not ((share >= 0) & (share <= 1)).all() or share.max() == 0:
+            raise ValueError("a completeness is from 0 to 1, and not 0 everywhere.")
+
+    def __call__(self, flux: Float[Array, "*n band"]) -> Float[Array, "*n"]:
+        """The share, from fluxes in nanomaggies."""
+        mag = AB_ZEROPOINT_MAG - 2.5 * jnp.log10(jnp.maximum(flux[..., self.band], _TINY))
+        return jnp.interp(mag, self.mag, self.share)
+
+
 class Selection(eqx.Module):
-    """A cut on noisy photometry: a galaxy is in when every band is bright enough.
+    """What a survey keeps by its noisy photometry.
+
+    A galaxy is in when every band is bright enough, and then with the probability `completeness`.
 
     Attributes:
         flux_min: Least flux, nanomaggies, -inf where there is none, [band].
         snr_min: Least flux over error in every band; -inf where there is none.
+        completeness: From recorded fluxes, nanomaggies, [..., band], the probability of being in,
+            [...]: any function in JAX, such as a `CompletenessTable`; None where it is 1.
     """
 
     flux_min: tuple[float, ...] = eqx.field(static=True)
     snr_min: float = eqx.field(static=True, default=-np.inf)
+    completeness: Callable[[Array], Array] | None = None
 
     @property
     def selects(self) -> bool:
         """False where every galaxy is in."""
-        return bool(np.isfinite(self.flux_min).any() or np.isfinite(self.snr_min))
+        cuts = np.isfinite(self.flux_min).any() or np.isfinite(self.snr_min)
+        return bool(cuts) or self.completeness is not None
 
     def passes(self, flux: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-        """True where an observed galaxy is in, [n]."""
+        """True where an observed galaxy is beyond the cuts, [n]."""
         limit = np.maximum(np.asarray(self.flux_min), self.snr_min * sigma)
         return np.all(flux > limit, axis=-1)
+
+    def keeps(self, flux: np.ndarray, sigma: np.ndarray, *, key: Array) -> np.ndarray:
+        """True where a synthetic galaxy is in: beyond the cuts, and lucky, [n]."""
+        passing = self.passes(flux, sigma)
+        if self.completeness is None:
+            return passing
+        share = self.completeness(jnp.asarray(flux, dtype=float))
+        return passing & np.asarray(jax.random.uniform(key, share.shape) < share)
 
 
 class Recorded(NamedTuple):
@@ -73,7 +119,9 @@ def record(
 
     A galaxy that passes has an error, and noise, from the part of their distributions that leads
     above the cut; the galaxies that pass are weighted by the probability. Both together, not the
-    weight alone, give the distribution of those that pass (tests/test_synthetic.py).
+    weight alone, give the distribution of those that pass (tests/test_synthetic.py). Where a survey
+    is not complete, one of 16 such records is kept, as often as its completeness says; slopes do
+    not see that choice, which matters little where completeness changes slowly with the noise.
 
     Args:
         flux_true: Nanomaggies.
@@ -87,16 +135,35 @@ def record(
         sigma = noise.sample_sigma(flux_true, key=key_sigma) * noise_share
         flux = flux_true + sigma * jax.random.normal(key_noise, flux_true.shape)
         return Recorded(flux, sigma, jnp.ones(flux.shape[0]))
-    several = jnp.broadcast_to(flux_true, (_CANDIDATES, *flux_true.shape))
+    number = _CANDIDATES if selection.completeness is None else _RECORDS
+    several = jnp.broadcast_to(flux_true, (number, *flux_true.shape))
     sigma = noise.sample_sigma(several, key=key_sigma) * noise_share
     above = ndtr(jnp.clip((flux_true - _limit(selection, sigma)) / sigma, -_DEEP, _DEEP))
     passing = jnp.prod(above, axis=-1)
-    log_passing = jnp.log(jnp.maximum(jax.lax.stop_gradient(passing), _TINY))
-    chosen = jax.random.categorical(key_choice, log_passing, axis=0)[None, :, None]
-    sigma, above = (jnp.take_along_axis(a, chosen, axis=0)[0] for a in (sigma, above))
-    level = jax.random.uniform(key_noise, sigma.shape, minval=_TINY)
-    flux = flux_true - sigma * ndtri(jnp.maximum(level * above, _TINY))
+    if selection.completeness is None:
+        sigma, above = _chosen(passing, (sigma, above), key_choice)
+        return Recorded(
+            _noisy(flux_true, sigma, above, key_noise), sigma, jnp.mean(passing, axis=0)
+        )
+    flux = _noisy(flux_true, sigma, above, key_noise)
+    passing = passing * selection.completeness(flux)
+    flux, sigma = _chosen(passing, (flux, sigma), key_choice)
     return Recorded(flux, sigma, jnp.mean(passing, axis=0))
+
+
+def _chosen(
+    passing: Float[Array, "m n"], candidates: tuple[Array, ...], key: Array
+) -> tuple[Array, ...]:
+    """Of each galaxy's candidates, [m, n, band], one: as often as its probability of passing."""
+    log_passing = jnp.log(jnp.maximum(jax.lax.stop_gradient(passing), _TINY))
+    chosen = jax.random.categorical(key, log_passing, axis=0)[None, :, None]
+    return tuple(jnp.take_along_axis(a, chosen, axis=0)[0] for a in candidates)
+
+
+def _noisy(flux_true: Array, sigma: Array, above: Array, key: Array) -> Array:
+    """Fluxes with noise from the part of its distribution above the cut, of probability `above`."""
+    level = jax.random.uniform(key, sigma.shape, minval=_TINY)
+    return flux_true - sigma * ndtri(jnp.maximum(level * above, _TINY))
 
 
 def _limit(selection: Selection, sigma: Array) -> Array:
@@ -188,8 +255,17 @@ def _columns(
     return jnp.concatenate(columns, axis=-1)
 
 
-def parse_selection(words: str, bands: tuple[str, ...]) -> Selection:
+def parse_selection(
+    words: str,
+    bands: tuple[str, ...],
+    completeness: Callable[[Array], Array] | None = None,
+) -> Selection:
     """A cut from words: "r < 17.77", "snr > 1", or several joined by commas.
+
+    Args:
+        words: The cut.
+        bands: Names of the survey's bands.
+        completeness: As `Selection` takes it.
 
     Raises:
         ValueError: The words are no cut, or name a band that the survey has not.
@@ -203,7 +279,7 @@ def parse_selection(words: str, bands: tuple[str, ...]) -> Selection:
             flux_min[bands.index(left)] = float(10 ** (0.4 * (AB_ZEROPOINT_MAG - right)))
         else:
             raise ValueError(_expected(word, bands))
-    return Selection(tuple(flux_min), snr_min)
+    return Selection(tuple(flux_min), snr_min, completeness)
 
 
 def _parts(word: str) -> tuple[str, str, float]:
