@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--steps", type=int, default=CONFIGS["tinsley"].steps)
     parser.add_argument("--batch", type=int, default=CONFIGS["tinsley"].batch)
+    parser.add_argument("--kl-weight", type=float, help="the configuration's, if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
     if args.what == "fit":
@@ -101,9 +102,12 @@ def world():
 def fit(args: argparse.Namespace) -> None:
     space, tables, derived_tables = world()
     config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
+    if args.kl_weight is not None:
+        config = dataclasses.replace(config, kl_weight=args.kl_weight)
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
     name = f"population-{args.mock}-{args.config}"
     name += "-untold" * args.untold + "-informed" * (args.prior == POSTERIORS)
+    name += "" if args.kl_weight is None else f"-{args.kl_weight:g}"
     about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior")}
     about |= {"config": config.to_dict()}
     setup = mock_setup(config, (space, tables), mock, args)

@@ -120,6 +120,21 @@ def test_another_run_is_a_prior_and_a_survey_may_be_incomplete(command, tmp_path
 
 
 @pytest.mark.slow
+def test_members_can_be_trained_at_once(command, tmp_path):
+    cut = ("--select", "r < 17.77")
+    assert command(*cut) == 0
+    assert command(*cut, "--together", 2, out="both") == 0
+    for number in range(2):
+        alone, both = (
+            json.loads((tmp_path / run / f"members/member-{number:02d}/history.json").read_text())
+            for run in ("out", "both")
+        )
+        assert [entry["step"] for entry in both] == [2, 4, 6, 8]
+        assert both[0]["validation_loss"] == pytest.approx(alone[0]["validation_loss"], rel=0.01)
+    assert len(load_population(tmp_path / "both").members) == 2
+
+
+@pytest.mark.slow
 def test_known_redshifts_count(command, tmp_path):
     redshift = np.linspace(0.045, 0.06, N)
     assert command("--redshift", "given", table={"redshift": redshift}) == 0

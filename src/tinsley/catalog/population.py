@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tinsley.density.train import Loss, start_training, train_block
+from tinsley.density.train import (
+    Loss,
+    OneCycle,
+    TrainState,
+    start_training,
+    train_block,
+    train_together,
+)
 from tinsley.errors import InputError
 from tinsley.io.checkpoints import TrainingFolder
 from tinsley.io.populations import member_folder
@@ -44,11 +51,18 @@ class EnsembleSettings:
         members: Number of populations.
         draws: Galaxies to draw, from all members together.
         seed: Seed of the run.
+        together: Members to train at once, as one vectorised computation: on an accelerator.
     """
 
     members: int = 10
     draws: int = 100_000
     seed: int = 0
+    together: int = 1
+
+
+def at_once(members: int) -> int:
+    """How many members to train at once: one on a CPU, whose cores one keeps busy; else all."""
+    return 1 if jax.default_backend() == "cpu" else members
 
 
 @dataclass(frozen=True)
@@ -138,18 +152,25 @@ def fit_ensemble(
         InputError: The folder holds members of other settings; no member converged.
     """
     run_key, road = jax.random.key(settings.seed), road or photometry_road(setup)
-    members = []
-    for number in range(settings.members):
-        for restarts in range(RESTARTS + 1):
-            rate = config.rate * SLOWER**restarts
-            make_folder(out / "members")
-            folder = TrainingFolder(
-                member_folder(out, number, restarts), about | {"member": number, "rate": rate}
-            )
-            member = _train(road, config, folder, (number, rate, restarts), run_key, on_steps)
-            if member is not None:
-                members.append(member)
-                break
+    make_folder(out / "members")
+
+    def begin(number: int, restarts: int) -> _Training:
+        rate = config.rate * SLOWER**restarts
+        folder = TrainingFolder(
+            member_folder(out, number, restarts), about | {"member": number, "rate": rate}
+        )
+        return _Training(road, config, folder, (number, rate, restarts), run_key)
+
+    members: list[Member] = []
+    for first in range(0, settings.members, settings.together):
+        last = min(first + settings.together, settings.members)
+        begun = [begin(number, 0) for number in range(first, last)]
+        _train(begun, on_steps)
+        for restarts in range(1, RESTARTS + 1):
+            for i in (i for i, one in enumerate(begun) if one.diverged):
+                begun[i] = begin(begun[i].number, restarts)
+                _train(begun[i : i + 1], on_steps)
+        members += [one.member() for one in begun if not one.diverged]
     if not members:
         raise InputError(
             "no member of the ensemble converged; look for impossible fluxes in the catalogue, or "
@@ -158,34 +179,79 @@ def fit_ensemble(
     return members
 
 
-def _train(
-    road: Road,
-    config: PopulationConfig,
-    folder: TrainingFolder,
-    who: tuple[int, float, int],
-    run_key: jax.Array,
-    on_steps: Callable[[int, int, float], None],
-) -> Member | None:
-    """Train one member to its end, from its last checkpoint; None if it diverges."""
-    number, rate, restarts = who
-    keys = jax.random.split(jax.random.fold_in(run_key, number), 4)
-    fitted_to, problem = road.member(keys[0])
-    schedule = config.schedule(rate)
-    first = make_population(config.density, problem.space.n_dim, key=keys[1])
-    state, history = folder.resume(start_training(first, schedule))
-    block = max(1, config.steps // config.validations)
-    while (done := int(state.step)) < config.steps:
-        if has_stopped([entry["validation_loss"] for entry in history], config.patience):
-            break
-        steps = min(block, config.steps - done)
-        state, losses = train_block((fitted_to, road.loss, schedule, steps), state, keys[2])
-        judged = road.judge(state.average, fitted_to, problem, keys[3])
-        if not (np.isfinite(losses).all() and np.isfinite(judged["validation_loss"])):
-            return None
-        history.append({"step": done + steps, "train_loss": float(jnp.mean(losses))} | judged)
-        folder.save(state, history)
-        on_steps(number, done + steps, judged["validation_loss"])
-    return Member(number, folder.best(state.average), problem, history, rate, restarts)
+class _Training:
+    """One member on its way, from its last checkpoint."""
+
+    def __init__(
+        self,
+        road: Road,
+        config: PopulationConfig,
+        folder: TrainingFolder,
+        who: tuple[int, float, int],
+        run_key: jax.Array,
+    ) -> None:
+        self.number, self.rate, self.restarts = who
+        self.road, self.config, self.folder = road, config, folder
+        keys = jax.random.split(jax.random.fold_in(run_key, self.number), 4)
+        self.key_steps, self.key_judge = keys[2], keys[3]
+        self.fitted_to, self.problem = road.member(keys[0])
+        self.schedule: OneCycle = config.schedule(self.rate)
+        first = make_population(config.density, self.problem.space.n_dim, key=keys[1])
+        self.state, self.history = folder.resume(start_training(first, self.schedule))
+        self.diverged = False
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return int(self.state.step)
+
+    @property
+    def is_over(self) -> bool:
+        """True where nothing is left to do."""
+        losses = [entry["validation_loss"] for entry in self.history]
+        over = self.step >= self.config.steps or has_stopped(losses, self.config.patience)
+        return self.diverged or over
+
+    def after(self, state: TrainState, losses: jax.Array) -> None:
+        """Judge and save what a block of steps has made, unless it diverged."""
+        judged = self.road.judge(state.average, self.fitted_to, self.problem, self.key_judge)
+        self.diverged = not (np.isfinite(losses).all() and np.isfinite(judged["validation_loss"]))
+        if self.diverged:
+            return
+        self.state = state
+        self.history.append({"step": self.step, "train_loss": float(jnp.mean(losses))} | judged)
+        self.folder.save(state, self.history)
+
+    def member(self) -> Member:
+        """The population at its best validation."""
+        best = self.folder.best(self.state.average)
+        return Member(self.number, best, self.problem, self.history, self.rate, self.restarts)
+
+
+def _train(begun: list[_Training], on_steps: Callable[[int, int, float], None]) -> None:
+    """Train members to their ends, those that have come as far as each other at once."""
+    while going := [one for one in begun if not one.is_over]:
+        done = min(one.step for one in going)
+        for one, (state, losses) in zip(
+            *_advanced([one for one in going if one.step == done]), strict=True
+        ):
+            one.after(state, losses)
+            if not one.diverged:
+                on_steps(one.number, one.step, one.history[-1]["validation_loss"])
+
+
+def _advanced(
+    some: list[_Training],
+) -> tuple[list[_Training], list[tuple[TrainState, jax.Array]]]:
+    """Members, and where a block of steps takes each."""
+    first = some[0]
+    block = max(1, first.config.steps // first.config.validations)
+    steps = min(block, first.config.steps - first.step)
+    fixed = first.road.loss, first.schedule, steps
+    if len(some) == 1:
+        return some, [train_block((first.fitted_to, *fixed), first.state, first.key_steps)]
+    data, states = [one.fitted_to for one in some], [one.state for one in some]
+    return some, train_together((data, *fixed), states, [one.key_steps for one in some])
 
 
 def draw_ensemble(

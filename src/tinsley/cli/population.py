@@ -68,6 +68,10 @@ def population(
     batch: Annotated[
         int | None, typer.Option(min=16, help="Galaxies a step [the configuration's].")
     ] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, help="Members to train at once [one on a CPU, all on an accelerator]."),
+    ] = None,
     redshift: Annotated[
         Redshift, typer.Option(help="free: from the photometry; given: those of the table count.")
     ] = Redshift.FREE,
@@ -82,7 +86,7 @@ def population(
     undone), members/ (what was trained), manifest.json, and corner.png, in which each marginal
     stands beside its prior: where they agree, the photometry said nothing.
     """
-    from tinsley.catalog.population import EnsembleSettings
+    from tinsley.catalog.population import EnsembleSettings, at_once
     from tinsley.io.models import build_model
 
     chosen = _config(config, distance, steps, batch)
@@ -94,7 +98,7 @@ def population(
         build_model(),
         seed,
     )
-    settings = EnsembleSettings(members, draws, seed)
+    settings = EnsembleSettings(members, draws, seed, together or at_once(members))
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
     fitted = fit_with_bar(setup, chosen, settings, out, head)
@@ -230,9 +234,11 @@ def fit_with_bar(
         total = settings.members * config.steps
         task = bar.add_task("", total=total, member=0, loss="")
 
+        done = dict.fromkeys(range(settings.members), 0)
+
         def on_steps(member: int, step: int, loss: float) -> None:
-            done = member * config.steps + step
-            bar.update(task, completed=done, member=member, loss=f"{loss:.2f}")
+            done[member] = step
+            bar.update(task, completed=sum(done.values()), member=member, loss=f"{loss:.2f}")
 
         return fit_ensemble(setup, config, settings, out, about, on_steps, road)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax
@@ -249,6 +249,65 @@ def train_block(
 
     carry, losses = jax.lax.scan(one_step, arrays, None, length=fixed[3])
     return eqx.combine(carry, static), losses
+
+
+def train_together(
+    fixed: tuple[Sequence[Any], Loss, AnySchedule, int],
+    states: Sequence[TrainState],
+    run_keys: Sequence[Array],
+) -> list[tuple[TrainState, Float[Array, " steps"]]]:
+    """`train_block` of several trainings at once, as one vectorised computation.
+
+    What is the same array in the data of all is not copied.
+
+    Args:
+        fixed: As `train_block`'s, but for the data: of each training.
+        states: Where each stands.
+        run_keys: Of each.
+
+    Returns:
+        What `train_block` gives for each, to rounding.
+    """
+    pile = _piled(fixed[0], share=True), _piled(states, share=False)
+    after, losses = _train_piled(fixed[1:], pile, jnp.stack(list(run_keys)))
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], after) for i in range(len(states))]
+    return [(eqx.combine(one, pile[1].static), losses[i]) for i, one in enumerate(each)]
+
+
+class _Pile(NamedTuple):
+    """Like trees as one: their arrays, along which axes they lie, and what is no array."""
+
+    arrays: Any
+    axes: Any
+    static: Any
+
+
+def _piled(trees: Sequence[Any], *, share: bool) -> _Pile:
+    """Arrays stacked, but for those that are one and the same where these may be shared."""
+    split = [eqx.partition(tree, eqx.is_array) for tree in trees]
+
+    def is_shared(*leaves: Array) -> bool:
+        return share and all(leaf is leaves[0] for leaf in leaves)
+
+    arrays = [part[0] for part in split]
+    piled = jax.tree.map(lambda *a: a[0] if is_shared(*a) else jnp.stack(a), *arrays)
+    axes = jax.tree.map(lambda *a: None if is_shared(*a) else 0, *arrays)
+    return _Pile(piled, axes, split[0][1])
+
+
+@eqx.filter_jit
+def _train_piled(
+    rest: tuple[Loss, AnySchedule, int], pile: tuple[_Pile, _Pile], run_keys: Array
+) -> tuple[Any, Array]:
+    data, state = pile
+
+    def one(data_arrays: Any, state_arrays: Any, key: Array) -> tuple[Any, Array]:
+        fixed = (eqx.combine(data_arrays, data.static), *rest)
+        after, losses = train_block(fixed, eqx.combine(state_arrays, state.static), key)
+        return eqx.filter(after, eqx.is_array), losses
+
+    axes = (data.axes, state.axes, 0)
+    return eqx.filter_vmap(one, in_axes=axes)(data.arrays, state.arrays, run_keys)
 
 
 def train_steps(
