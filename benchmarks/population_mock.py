@@ -101,9 +101,7 @@ def world():
 
 def fit(args: argparse.Namespace) -> None:
     space, tables, derived_tables = world()
-    config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
-    if args.kl_weight is not None:
-        config = dataclasses.replace(config, kl_weight=args.kl_weight)
+    config = configured(args)
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
     name = f"population-{args.mock}-{args.config}"
     name += "-untold" * args.untold + "-informed" * (args.prior == POSTERIORS)
@@ -148,6 +146,14 @@ def fit(args: argparse.Namespace) -> None:
     with new_file(out / "corner.png") as file:
         figure.savefig(file, format="png")
     print(json.dumps(result["wasserstein_1"], indent=1), result["photometry_ratio"])
+
+
+def configured(args: argparse.Namespace) -> PopulationConfig:
+    """The configuration with what the options change."""
+    config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
+    if args.kl_weight is None:
+        return config
+    return dataclasses.replace(config, kl_weight=args.kl_weight)
 
 
 def with_derived(tables: DerivedTables, theta: Theta) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.text import Text
 from typer.main import get_command
 
 from test_run import DRAWS, N, columns
@@ -160,6 +161,24 @@ def command_words(command, words=()):
     yield list(words)
     for name, below in getattr(command, "commands", {}).items():
         yield from command_words(below, (*words, name))
+
+
+def all_commands(command):
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from all_commands(below)
+
+
+def test_help_is_shown_as_it_is_written():
+    """Words in brackets would be taken for markup, and left out."""
+    helps = [
+        option.help
+        for command in all_commands(get_command(app))
+        for option in command.params
+        if getattr(option, "help", None)
+    ]
+    assert len(helps) > 100
+    assert [help_ for help_ in helps if Text.from_markup(help_).plain != help_] == []
 
 
 def test_every_command_has_help(tinsley):

@@ -31,11 +31,11 @@ QUANTILES = (0.02, 0.16, 0.5, 0.84, 0.98)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of results and figures.")] = Path("demo"),
     number: Annotated[
-        int | None, typer.Option(min=1, help="Only the first galaxies [all 10,000].")
+        int | None, typer.Option(min=1, help="Only the first galaxies (default: all 10,000).")
     ] = None,
     draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy.")] = 500,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Model name or file [sdss].")] = None,
+    model: Annotated[str | None, typer.Option(help="Model name or file (default: sdss).")] = None,
     refine: Annotated[Refine, typer.Option(help="As for `tinsley infer`.")] = Refine.NEVER,
 ) -> None:
     """Infer the 10,000 SDSS galaxies that come with the package and draw figures of the result.

@@ -29,7 +29,9 @@ def cutouts(
         float, typer.Option(min=0.001, max=10.0, help="Requests a second at most.")
     ] = 2.0,
     attempts: Annotated[int, typer.Option(min=1, max=20, help="For one cutout.")] = 5,
-    service: Annotated[str | None, typer.Option(help="Another address [SkyServer's].")] = None,
+    service: Annotated[
+        str | None, typer.Option(help="Another address (default: SkyServer's).")
+    ] = None,
 ) -> None:
     """Fetch gri colour cutouts of SDSS, <object_id>.jpg, for the galaxies in TABLE.
 

@@ -25,17 +25,17 @@ def hierarchy(
         Path | None, typer.Option(help="The catalogue of RUN, if it was moved.")
     ] = None,
     survey: Annotated[
-        str | None, typer.Option(help="Survey name or TOML file [the name in RUN].")
+        str | None, typer.Option(help="Survey name or TOML file (default: the name in RUN).")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model name or file of RUN [the name in RUN].")
+        str | None, typer.Option(help="Model name or file of RUN (default: the name in RUN).")
     ] = None,
     draws: Annotated[int, typer.Option(min=100, help="Galaxies to draw.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the run.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps a member [1500].")
+        int | None, typer.Option(min=1, help="Optimiser steps a member (default: 1500).")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Galaxies a step [64].")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Galaxies a step (default: 64).")] = None,
 ) -> None:
     """Infer the population behind the galaxies of RUN from their posteriors: the second road.
 

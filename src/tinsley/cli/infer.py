@@ -22,9 +22,11 @@ def infer(
     out: Annotated[Path, typer.Option(help="Folder of results; a begun run goes on.")] = Path(
         "posteriors"
     ),
-    model: Annotated[str | None, typer.Option(help="Model name or file [the survey's].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model name or file (default: the survey's).")
+    ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Layout of the table [by its columns].")
+        str | None, typer.Option(help="Layout of the table (default: by its columns).")
     ] = None,
     draws: Annotated[int, typer.Option(min=100, help="Draws a galaxy.")] = 1000,
     keep_draws: Annotated[
@@ -59,7 +61,9 @@ def infer(
     dof: Annotated[
         float | None,
         typer.Option(
-            min=1.0, max=1e6, help="Degrees of freedom of student-t: fewer, more outliers [4]."
+            min=1.0,
+            max=1e6,
+            help="Degrees of freedom of student-t: fewer, more outliers (default: 4).",
         ),
     ] = None,
     prior: Annotated[

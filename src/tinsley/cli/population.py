@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tinsley.population.fit import Setup
 
 
+BADLY_MATCHED = 1.3
+"""Beyond this `photometry_ratio` bands missed the truth of a narrow mock (docs/population.md)."""
+
+
 def population(
     catalog: Annotated[Path, typer.Argument(help="FITS, Parquet or CSV table of galaxies.")],
     survey: Annotated[str, typer.Option(help="Survey name or TOML file.")] = "sdss",
@@ -28,7 +32,7 @@ def population(
     ),
     members: Annotated[int, typer.Option(min=1, max=99, help="Populations to fit.")] = 10,
     distance: Annotated[
-        str | None, typer.Option(help="sliced, sinkhorn or energy [the configuration's].")
+        str | None, typer.Option(help="sliced, sinkhorn or energy (default: the configuration's).")
     ] = None,
     select: Annotated[
         str, typer.Option(help="The cut that the catalogue has passed: 'r < 17.77', 'snr > 1'.")
@@ -60,17 +64,27 @@ def population(
     draws: Annotated[int, typer.Option(min=100, help="Galaxies to draw.")] = 100_000,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the run.")] = 0,
     layout: Annotated[
-        str | None, typer.Option(help="Layout of the table [by its columns].")
+        str | None, typer.Option(help="Layout of the table (default: by its columns).")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps a member [the configuration's].")
+        int | None,
+        typer.Option(min=1, help="Optimiser steps a member (default: the configuration's)."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=16, help="Galaxies a step [the configuration's].")
+        int | None, typer.Option(min=16, help="Galaxies a step (default: the configuration's).")
+    ] = None,
+    kl_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Weight of the reference population; 0.1 where it is badly wrong (default: 1).",
+        ),
     ] = None,
     together: Annotated[
         int | None,
-        typer.Option(min=1, help="Members to train at once [one on a CPU, all on an accelerator]."),
+        typer.Option(
+            min=1, help="Members to train at once (default: one on a CPU, all on an accelerator)."
+        ),
     ] = None,
     redshift: Annotated[
         Redshift, typer.Option(help="free: from the photometry; given: those of the table count.")
@@ -89,7 +103,7 @@ def population(
     from tinsley.catalog.population import EnsembleSettings, at_once
     from tinsley.io.models import build_model
 
-    chosen = _config(config, distance, steps, batch)
+    chosen = _config(config, distance, steps=steps, batch=batch, kl_weight=kl_weight)
     redshifts = (redshift_min, redshift_max)
     setup, derived_tables, head = _setup(
         (catalog, survey, layout, redshift),
@@ -102,7 +116,12 @@ def population(
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
     fitted = fit_with_bar(setup, chosen, settings, out, head)
-    save_ensemble(fitted, setup, derived_tables, settings, out, head)
+    worst = save_ensemble(fitted, setup, derived_tables, settings, out, head)
+    if worst > BADLY_MATCHED:
+        console.print(
+            f"Not all members explain the photometry (a ratio of 1 would; {worst:.2f}): train "
+            f"longer (--steps {2 * chosen.steps}), or trust the reference less (--kl-weight 0.1)."
+        )
 
 
 def _prior(prior: str, begun: Path | None) -> str:
@@ -121,9 +140,8 @@ def _prior(prior: str, begun: Path | None) -> str:
     return str(begun / TABLE)
 
 
-def _config(
-    name: str, distance: str | None, steps: int | None, batch: int | None
-) -> PopulationConfig:
+def _config(name: str, distance: str | None, **settings: float | None) -> PopulationConfig:
+    """A configuration by name, with other settings where they are given."""
     from tinsley.errors import InputError
     from tinsley.population.config import CONFIGS, DISTANCES
 
@@ -131,7 +149,7 @@ def _config(
         raise InputError(f"no configuration {name!r}; expected one of {', '.join(CONFIGS)}.")
     if distance is not None and distance not in DISTANCES:
         raise InputError(f"no distance {distance!r}; expected one of {', '.join(DISTANCES)}.")
-    changes: dict[str, Any] = {"steps": steps, "batch": batch}
+    changes: dict[str, Any] = dict(settings)
     changes["distance"] = None if distance is None else DISTANCES[distance]
     return dataclasses.replace(
         CONFIGS[name], **{key: value for key, value in changes.items() if value is not None}
@@ -250,8 +268,12 @@ def save_ensemble(
     settings: EnsembleSettings,
     out: Path,
     head: dict[str, Any],
-) -> None:
-    """Write draws, manifest and corner plot of a fitted ensemble, and say how it went."""
+) -> float:
+    """Write draws, manifest and corner plot of a fitted ensemble, and say how it went.
+
+    Returns:
+        The worst member's `photometry_ratio`.
+    """
     from tinsley.catalog.population import describe_ensemble, draw_ensemble
     from tinsley.io.populations import save_population
 
@@ -267,6 +289,7 @@ def save_ensemble(
         f"{len(members)} populations; photometry within {worst:.2f} of its sampling noise; "
         f"{manifest['unreached_share']:.1%} of the galaxies out of reach",
     )
+    return worst
 
 
 def _save_corner(setup: Setup, derived_tables: Any, columns: dict[str, Any], out: Path) -> None:

@@ -15,7 +15,8 @@ LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 def prior(
     source: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="A .toml file or a name [MODEL's own].")
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A .toml file or a name (default: MODEL's own)."),
     ] = None,
     model: Annotated[str, typer.Option(help="Model whose prior it changes, name or file.")] = (
         "sdss"

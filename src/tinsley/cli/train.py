@@ -35,7 +35,8 @@ def main() -> None:
 @app.command()
 def posterior(
     survey: Annotated[
-        str | None, typer.Option(help="Survey name or TOML file [sdss, or that of --from].")
+        str | None,
+        typer.Option(help="Survey name or TOML file (default: sdss, or that of --from)."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("posterior.tinsley"),
     run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path("runs/train"),
@@ -51,9 +52,11 @@ def posterior(
         typer.Option(help="Folder of the papers' NMF text files, for gamma_1, gamma_2."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps [50000; --from: 5000].")
+        int | None, typer.Option(min=1, help="Optimiser steps (default: 50000; --from: 5000).")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [1024].")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=8, help="Galaxies a step (default: 1024).")
+    ] = None,
     galaxies: Annotated[
         int | None, typer.Option(min=100, help="Train on a fixed set of so many, a tenth held out.")
     ] = None,
@@ -63,7 +66,7 @@ def posterior(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the run.")] = 0,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Model, name or file, to fine-tune [a new network]."),
+        typer.Option("--from", help="Model, name or file, to fine-tune (default: a new network)."),
     ] = None,
     prior: Annotated[
         str | None,

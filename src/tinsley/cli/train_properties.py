@@ -26,7 +26,7 @@ def properties(
         typer.Option(help="Use the table's photometry, of this survey (name or TOML file)."),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Layout of the photometry [by its columns].")
+        str | None, typer.Option(help="Layout of the photometry (default: by its columns).")
     ] = None,
     redshift: Annotated[
         bool, typer.Option("--redshift/--no-redshift", help="Use redshifts with the photometry.")
@@ -48,10 +48,16 @@ def properties(
     ] = "tinsley",
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Model whose image encoder to begin with [a new one]."),
+        typer.Option(
+            "--from", help="Model whose image encoder to begin with (default: a new one)."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [20000].")] = None,
-    batch: Annotated[int | None, typer.Option(min=8, help="Galaxies a step [256].")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps (default: 20000).")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=8, help="Galaxies a step (default: 256).")
+    ] = None,
     max_shift: Annotated[
         int, typer.Option(min=0, max=64, help="Shift training images by up to so many pixels.")
     ] = 2,
