@@ -3,12 +3,14 @@
     python benchmarks/population_mock.py fit --mock table-2 --galaxies 100000 --members 10
     python benchmarks/population_mock.py fit --mock narrow --prior posteriors
     python benchmarks/population_mock.py cost
+    python benchmarks/population_mock.py sizes
 
 `fit` infers the population of a flux-limited mock (benchmarks/population_mocks.py) from its
 photometry and its cut alone, and compares it with the truth: Wasserstein-1 distances of the
 galaxies as observed, whether the members' 90 % band covers the true means, and the photometry. It
 goes on where it was killed. `cost` measures a step against the number of galaxies in the catalogue,
-and each distance. Both write benchmarks/results/population*.json.
+and each distance. `sizes` trains the same two members, on the same galaxies and references, with
+densities of several sizes. All write benchmarks/results/population*.json.
 """
 
 from __future__ import annotations
@@ -48,10 +50,11 @@ from tinsley.io.catalogs import open_catalog
 from tinsley.io.models import build_tables, load_posterior
 from tinsley.io.results import make_folder, new_file, write_json
 from tinsley.io.surveys import load_survey
+from tinsley.observe.noise import fit_snr_given_flux
 from tinsley.parameters import Theta, default_space
 from tinsley.plot.population import population_corner
 from tinsley.population.config import CONFIGS, DISTANCES, PopulationConfig
-from tinsley.population.density import make_population
+from tinsley.population.density import FLOW, MIXTURE, AbstractPopulation, make_population
 from tinsley.population.fit import Setup, make_setup
 from tinsley.population.objective import population_loss
 from tinsley.population.reference import uniform_reference
@@ -75,22 +78,22 @@ ALSO = ("log10_mstar_surviving_msun", "age_mw_gyr", "log10_z_zsun", "tau_ism", "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("fit", "cost"))
+    parser.add_argument("what", choices=("fit", "cost", "sizes"))
     parser.add_argument("--mock", choices=tuple(KINDS), default="table-2")
     parser.add_argument("--config", choices=tuple(CONFIGS), default="tinsley")
     parser.add_argument("--prior", choices=("uniform", POSTERIORS), default="uniform")
     parser.add_argument("--untold", action="store_true", help="leave the cut out")
     parser.add_argument("--galaxies", type=int, default=100_000)
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=CONFIGS["tinsley"].steps)
-    parser.add_argument("--batch", type=int, default=CONFIGS["tinsley"].batch)
+    parser.add_argument("--steps", type=int, help="the configuration's, if not given")
+    parser.add_argument("--batch", type=int, help="the configuration's, if not given")
     parser.add_argument("--kl-weight", type=float, help="the configuration's, if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
-    if args.what == "fit":
-        fit(args)
-    else:
+    if args.what == "cost":
         cost()
+    else:
+        {"fit": fit, "sizes": sizes}[args.what](args)
 
 
 def world():
@@ -150,10 +153,9 @@ def fit(args: argparse.Namespace) -> None:
 
 def configured(args: argparse.Namespace) -> PopulationConfig:
     """The configuration with what the options change."""
-    config = dataclasses.replace(CONFIGS[args.config], steps=args.steps, batch=args.batch)
-    if args.kl_weight is None:
-        return config
-    return dataclasses.replace(config, kl_weight=args.kl_weight)
+    changes = {name: getattr(args, name) for name in ("steps", "batch", "kl_weight")}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(CONFIGS[args.config], **given)
 
 
 def with_derived(tables: DerivedTables, theta: Theta) -> dict[str, np.ndarray]:
@@ -164,12 +166,13 @@ def with_derived(tables: DerivedTables, theta: Theta) -> dict[str, np.ndarray]:
 def mock_setup(
     config: PopulationConfig, model: tuple, mock: Mock, args: argparse.Namespace
 ) -> Setup:
-    """Told of the mock's cut or not, about the prior that is asked for."""
+    """Told of the mock's cut or not, about the prior that is asked for; the noise is fitted."""
     selection = parse_selection("" if args.untold else SELECT, mock_survey().bands)
+    noise = fit_snr_given_flux(mock.flux, mock.sigma, np.ones(mock.flux.shape, bool))
     setup = make_setup(
         config,
         model,
-        (gama_like_noise(), selection),
+        (noise, selection),
         (mock.flux, mock.sigma),
         uniform_reference(model[0].n_dim),
         key=jax.random.key(0),
@@ -219,6 +222,41 @@ def wasserstein_1(x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> float:
     levels = (np.arange(20_000) + 0.5) / 20_000
     mine = np.interp(levels, (share - 0.5 * weight[order]) / share[-1], x[order])
     return float(np.mean(np.abs(mine - np.quantile(y, levels))))
+
+
+SIZES = {
+    f"{layers} x {width}, {knots} knots": FLOW | {"layers": layers, "width": width, "knots": knots}
+    for layers, width, knots in ((4, 32, 8), (6, 64, 4), (6, 64, 8), (6, 64, 16), (8, 128, 8))
+} | {"mixture of 12": MIXTURE}
+
+
+def number_of_weights(population: AbstractPopulation) -> int:
+    return sum(a.size for a in jax.tree.leaves(eqx.filter(population, eqx.is_inexact_array)))
+
+
+def sizes(args: argparse.Namespace) -> None:
+    """What densities of several sizes make of the same two members, and what they cost."""
+    space, tables, _ = world()
+    mock, found = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1), {}
+    settings = EnsembleSettings(2, 1000, 0)
+    for name, density in SIZES.items():
+        rate = CONFIGS["mixture" if density is MIXTURE else "tinsley"].rate
+        config = dataclasses.replace(configured(args), density=density, rate=rate)
+        setup, started = mock_setup(config, (space, tables), mock, args), time.process_time()
+        out = args.runs / "population-sizes" / name.replace(" ", "")
+        members = fit_ensemble(setup, config, settings, out, {"config": config.to_dict()})
+        ended = describe_ensemble(members, setup, settings)["members"]
+        found[name] = {
+            "weights": number_of_weights(members[0].population),
+            "validation_loss": [round(m["best"]["validation_loss"], 2) for m in ended],
+            "photometry_ratio": [round(m["photometry_ratio"], 3) for m in ended],
+            "kl_nats": [round(m["best"]["kl"], 2) for m in ended],
+            "cpu_seconds_a_member": round((time.process_time() - started) / 2),
+        }
+        print(name, found[name], flush=True)
+    about = {n: getattr(args, n) for n in ("mock", "galaxies", "steps", "batch")}
+    result = json.loads(json.dumps(about | {"sizes": found, "machine": machine()}))
+    write_json(RESULTS / "population_sizes.json", result)
 
 
 def cost() -> None:

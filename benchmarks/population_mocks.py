@@ -42,6 +42,8 @@ LOG10_MASS_STAR = MASS_FUNCTION["log10_m_star_msun"] + 0.2
 DEPTH_MAG = (22.0, 22.2, 22.2, 21.3, 20.5)
 """SDSS ugriz, 5 sigma, point sources; galaxies 0.7 mag less."""
 FLOOR_MAG = (0.05, 0.02, 0.02, 0.02, 0.03)
+LEAST_T_BURST_GYR = 0.01
+"""Of Table 2. Younger bursts shine so much that a flux limit takes them first."""
 _LEAST_MASS_TO_LIGHT = 0.1
 
 
@@ -78,13 +80,17 @@ def truncated_normal(rng, number, low, high, mean, sd):
 
 
 def table_2(rng, number, log10_mass, redshift) -> dict[str, np.ndarray]:
-    """PopSED's Table 2: broad and uncorrelated; the kappas straight into the warped map."""
+    """PopSED's Table 2: broad and uncorrelated; the kappas straight into the warped map.
+
+    Metallicities and slopes of the dust end where the default prior does, -2.2 and 0.4, not at -2.6
+    and 1; bursts older than the galaxy are drawn anew, uniformly (`make_mock`).
+    """
     k1 = truncated_normal(rng, number, 0, 1, 0.5, 0.3)
     k2, k3 = rng.uniform(size=(2, number))
     shares = (1 - k1, k1 * (1 - k2), k1 * k2 * (1 - k3), k1 * k2 * k3)
     return dict(zip(BETAS, shares, strict=True)) | {
         "f_burst": truncated_normal(rng, number, 0, 1, 0.1, 0.7),
-        "t_burst_gyr": truncated_normal(rng, number, 0.01, 13.27, 12, 7),
+        "t_burst_gyr": truncated_normal(rng, number, LEAST_T_BURST_GYR, 13.27, 12, 7),
         "log10_z_zsun": truncated_normal(rng, number, -2.2, 0.3, -1.2, 0.9),
         "tau_bc": truncated_normal(rng, number, 0, 3, 1, 0.8),
         "tau_ism": truncated_normal(rng, number, 0, 3, 0.6, 0.8),
@@ -162,7 +168,8 @@ def make_mock(tables: BandTables, kind: str, number: int, z_max: float, seed: in
         log10_mass, redshift = draw_mass(rng, 4_000 if kind == HISTORIES else 40_000)
         theta = KINDS[kind](rng, len(redshift), log10_mass, redshift)
         age = np.asarray(tables.history.cosmology.age_gyr(jnp.asarray(redshift, dtype=float)))
-        theta["t_burst_gyr"] = np.minimum(theta["t_burst_gyr"], age * rng.uniform(size=len(age)))
+        younger = rng.uniform(LEAST_T_BURST_GYR, age)
+        theta["t_burst_gyr"] = np.where(theta["t_burst_gyr"] < age, theta["t_burst_gyr"], younger)
         theta |= {MASS: log10_mass, "redshift": redshift}
         true = photometry(tables, {k: jnp.asarray(v, dtype=float) for k, v in theta.items()})
         if kind == HISTORIES:

@@ -75,6 +75,14 @@ def test_a_known_law_is_found_again(fit):
     assert np.std(np.log10(drawn)) == pytest.approx(0.04, rel=0.15)
 
 
+@pytest.mark.parametrize("flux", [0.5, 0.05, 1e-3])
+def test_beyond_the_faintest_galaxy_the_error_is_the_skys(flux):
+    """S/N that kept its value there would make the noise of a faint band too small."""
+    noise = fit_snr_given_flux(*made_catalogue())
+    drawn = noise.sample_sigma(jnp.full((20_000, 2), flux), key=jax.random.key(1))
+    assert np.median(np.asarray(drawn)) == pytest.approx(0.5, rel=0.04)
+
+
 def test_negative_errors_are_drawn_again():
     """Where the scatter is as wide as the mean, a plain Gaussian is negative one time in six."""
     nodes = jnp.array([[15.0, 25.0]])

@@ -96,6 +96,10 @@ class SigmaGivenFlux(AbstractNoise):
 class SnrGivenFlux(AbstractNoise):
     """log10 S/N, normal about a mean that depends on the magnitude.
 
+    Between nodes mean and scatter are linear in magnitude. Beyond the brightest they keep its
+    value; beyond the faintest the error does, for there the sky makes it, and the S/N falls with
+    the flux.
+
     Attributes:
         mag: Nodes, AB magnitude, increasing, [band, node].
         mean_log10_snr: Median of log10 S/N at each node.
@@ -121,8 +125,9 @@ class SnrGivenFlux(AbstractNoise):
     ) -> tuple[Float[Array, "*n band"], Float[Array, "*n band"]]:
         """Mean and standard deviation of log10 S/N of a flux."""
         mag = _magnitude(flux)
+        fainter = jnp.maximum(mag - self.mag[:, -1].astype(mag.dtype), 0.0)
         return (
-            _at_nodes(mag, self.mag, self.mean_log10_snr),
+            _at_nodes(mag, self.mag, self.mean_log10_snr) - 0.4 * fainter,
             _at_nodes(mag, self.mag, self.scatter_log10_snr),
         )
 
