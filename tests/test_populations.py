@@ -10,11 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
-from tinsley.io.populations import load_population, member_folder, save_population
+from tinsley.io.models import build_model
+from tinsley.io.populations import load_population, member_folder, read_prior, save_population
+from tinsley.io.results import write_parquet
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.parameters import default_space
 from tinsley.population.density import MIXTURE, make_population
+from tinsley.population.space import PopulationSpace
 
 CONFIG = MIXTURE | {"components": 2}
 
@@ -53,6 +57,23 @@ def test_everything_comes_back(folder):
     assert [float(m.mean[0, 0]) for m in found.members] == pytest.approx([0.3, -0.2])
     assert found.selection.flux_min[2] == pytest.approx(10 ** (0.4 * (22.5 - 19.8)))
     assert isinstance(found.noise, SnrGivenFlux)
+
+
+def test_galaxies_at_other_redshifts_do_not_shift_a_prior(tmp_path):
+    """Beyond the range they would lie on its edge, five standard deviations out."""
+    wide, space = (
+        PopulationSpace(default_space(), make_cosmology(), ends)
+        for ends in ((0.01, 0.6), (0.1, 0.3))
+    )
+    theta = wide.theta(jax.random.normal(jax.random.key(0), (1500, wide.n_dim)))
+    write_parquet(tmp_path / "all.parquet", {k: np.asarray(v) for k, v in theta.items()}, {})
+    found = read_prior(str(tmp_path / "all.parquet"), space, build_model())
+    inside = (theta["redshift"] > 0.1) & (theta["redshift"] < 0.3)
+    x = np.asarray(space.unbounded({name: value[inside] for name, value in theta.items()}))
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), atol=1e-3)
+    narrow = PopulationSpace(default_space(), make_cosmology(), (0.1, 0.11))
+    with pytest.raises(InputError, match="at redshifts 0.1-0.11"):
+        read_prior(str(tmp_path / "all.parquet"), narrow, build_model())
 
 
 def test_what_is_no_finished_run_is_refused(folder):

@@ -124,6 +124,19 @@ def test_no_selection_means_every_galaxy_was_seen(truth):
     np.testing.assert_allclose(found.each[:, 0] * 3.5 * volume, 1000)
 
 
+def test_what_a_catalogue_lacks_at_the_bright_end_is_counted(truth):
+    columns, footprint, _ = truth
+    partly = Footprint(AREA_DEG2, footprint.n_observed, completeness=0.8)
+    edges = np.array([9.5, 10.5])
+    whole, part = (
+        mass_function(columns, edges, one, REDSHIFTS).each for one in (partly, footprint)
+    )
+    np.testing.assert_allclose(whole, part / 0.8)
+    for share in (0.0, 1.2):
+        with pytest.raises(InputError, match="completeness of 0 to 1"):
+            Footprint(AREA_DEG2, 10, completeness=share)
+
+
 @pytest.mark.parametrize(("area", "number"), [(0.0, 10), (50_000.0, 10), (100.0, 0)])
 def test_impossible_footprints_are_refused(area, number):
     with pytest.raises(InputError, match="expected an area"):

@@ -97,8 +97,8 @@ def population(
     No redshift is needed, and none is read, unless --redshift given says that the table's are
     exact: then the population has to agree with them too. Writes population.parquet (galaxies drawn
     from the population: with the weights `selected_weight` as observed, without them selection
-    undone), members/ (what was trained), manifest.json, and corner.png, in which each marginal
-    stands beside its prior: where they agree, the photometry said nothing.
+    undone), members/ (what was trained), manifest.json, and corner.png and parameters.png, in which
+    each marginal stands beside its prior: where they agree, the photometry said nothing.
     """
     from tinsley.catalog.population import EnsembleSettings, at_once
     from tinsley.io.models import build_model
@@ -282,23 +282,31 @@ def save_ensemble(
     manifest |= describe_ensemble(members, setup, settings)
     manifest["noise"] = setup.problem.noise.to_dict()
     save_population(out, columns, manifest, settings.seed)
-    _save_corner(setup, derived_tables, columns, out)
+    _save_corners(setup, derived_tables, columns, out)
     worst = max(member["photometry_ratio"] for member in manifest["members"])
     announce(
         out,
         f"{len(members)} populations; photometry within {worst:.2f} of its sampling noise; "
-        f"{manifest['unreached_share']:.1%} of the galaxies out of reach",
+        f"{manifest['unreached_share']:.1%} of the galaxies out of reach{_mishaps(manifest)}",
     )
     return worst
 
 
-def _save_corner(setup: Setup, derived_tables: Any, columns: dict[str, Any], out: Path) -> None:
-    """The corner plot, each marginal beside that of the prior, as the survey would see it."""
+def _mishaps(manifest: dict[str, Any]) -> str:
+    """Which members had to begin anew, more slowly, or were left out."""
+    again = [str(m["member"]) for m in manifest["members"] if m["restarts"]]
+    words = f"; diverged and begun anew: member {', '.join(again)}" if again else ""
+    lost = manifest["members_left_out"]
+    return words + (f"; {lost} diverged each time and left out" if lost else "")
+
+
+def _save_corners(setup: Setup, derived_tables: Any, columns: dict[str, Any], out: Path) -> None:
+    """Corners of the properties and of all parameters, beside the prior as the survey sees it."""
     import jax
     import numpy as np
 
     from tinsley.io.results import new_file
-    from tinsley.plot.population import population_corner
+    from tinsley.plot.population import PARAMETERS, SHOWN, population_corner
     from tinsley.population.fit import observed_weight
     from tinsley.sps.derived import derived
 
@@ -306,6 +314,7 @@ def _save_corner(setup: Setup, derived_tables: Any, columns: dict[str, Any], out
     theta = problem.space.theta(problem.reference.sample(20_000, key=key))
     prior = theta | derived(derived_tables, theta)
     prior["selected_weight"] = observed_weight(problem, theta, key)
-    figure = population_corner(columns, {name: np.asarray(v) for name, v in prior.items()})
-    with new_file(out / "corner.png") as file:
-        figure.savefig(file, format="png")
+    beside = {name: np.asarray(v) for name, v in prior.items()}
+    for name, shown in (("corner", SHOWN), ("parameters", PARAMETERS)):
+        with new_file(out / f"{name}.png") as file:
+            population_corner(columns, beside, shown=shown).savefig(file, format="png")

@@ -90,20 +90,22 @@ def read_prior(name: str, space: PopulationSpace, model: GalaxyModel) -> Referen
     """The centre of the hyperprior: "uniform", or a table of galaxies that are like the population.
 
     Of a table (every parameter and `redshift`; the `population.parquet` of another run is one) the
-    mean and the covariance in the unbounded space count.
+    mean and the covariance in the unbounded space count, without galaxies at other redshifts.
 
     Raises:
         InputError: The table can not be read, or holds too few galaxies.
     """
     if name == UNIFORM:
         return uniform_reference(space.n_dim)
-    theta = read_parameters(name, model)
-    number = len(theta["redshift"])
+    (low, high), theta = space.redshift_range, read_parameters(name, model)
+    inside = (theta["redshift"] > low) & (theta["redshift"] < high)
+    number = int(inside.sum())
     if number < 20 * space.n_dim:
         raise InputError(
-            f"prior {name} holds {number} galaxies; expected at least {20 * space.n_dim}."
+            f"prior {name} holds {number} galaxies at redshifts {low:g}-{high:g}; expected at "
+            f"least {20 * space.n_dim}."
         )
-    return fit_reference(space.unbounded(theta))
+    return fit_reference(space.unbounded({key: value[inside] for key, value in theta.items()}))
 
 
 def save_population(

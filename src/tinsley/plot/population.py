@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tinsley.parameters import BETAS, MASS
 from tinsley.plot.style import BLUE, GREY, PALE, VERMILION, label, new_figure
 
 SHOWN = (
@@ -23,13 +24,30 @@ SHOWN = (
     "n_dust",
 )
 """Properties of the corner, as in PopSED's figures 6-7, and the dust."""
+PARAMETERS = (
+    "redshift",
+    MASS,
+    *BETAS,
+    "f_burst",
+    "t_burst_gyr",
+    "log10_z_zsun",
+    "tau_bc",
+    "tau_ism",
+    "n_dust",
+)
+"""All that a population is a density of."""
 _BINS, _CELLS = 40, 36
 
 Columns = Mapping[str, np.ndarray]
 
 
 def population_corner(
-    draws: Columns, prior: Columns, truth: Columns | None = None, *, title: str = ""
+    draws: Columns,
+    prior: Columns,
+    truth: Columns | None = None,
+    *,
+    shown: tuple[str, ...] = SHOWN,
+    title: str = "",
 ) -> Figure:
     """Every marginal and pair of a population as observed, beside its prior.
 
@@ -40,9 +58,10 @@ def population_corner(
         draws: Columns of `population.parquet`.
         prior: Draws from the prior, same names; `selected_weight` where the survey selects.
         truth: The galaxies of a mock, same names where they are known.
+        shown: Which columns, `SHOWN` or `PARAMETERS`; those that are not there are left out.
         title: Words above the figure.
     """
-    names = [name for name in SHOWN if name in draws]
+    names = [name for name in shown if name in draws]
     figure, axes = new_figure(len(names), len(names), 1.6 * len(names), 1.6 * len(names))
     weight = draws["selected_weight"]
     for i, row in enumerate(names):
@@ -80,7 +99,7 @@ def _marginal(ax: Axes, name: str, draws: Columns, prior: Columns, truth: Column
         outline(truth[name], None, color=VERMILION, lw=1.0, ls="--", label="truth")
     ax.set_yticks([])
     ax.set_xlim(low, high)
-    if name == SHOWN[0]:
+    if name == "redshift":
         ax.legend(frameon=False, fontsize=6)
 
 

@@ -2,7 +2,7 @@
 
 A survey that saw N galaxies, a share alpha of those that are there, had N / alpha before it. alpha
 follows from `selected_weight`, the probability of passing over its mean: the brightest galaxies
-pass for certain, so their weight is 1 / alpha.
+pass for certain, or with a share that `Footprint` knows, so their weight is 1 / alpha.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ class Footprint:
     Attributes:
         area_deg2: Solid angle.
         n_observed: Galaxies that the population was fitted to, all of their redshifts together.
+        completeness: Share of the brightest galaxies that the catalogue holds.
     """
 
     area_deg2: float
     n_observed: int
+    completeness: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.completeness <= 1:
+            raise InputError(f"expected a completeness of 0 to 1; got {self.completeness}.")
         if not 0 < self.area_deg2 <= SKY_DEG2 or self.n_observed < 1:
             raise InputError(
                 f"expected an area of 0 to {SKY_DEG2:.0f} square degrees and at least one galaxy; "
@@ -62,7 +66,7 @@ def comoving_volume_mpc3(
 
 
 def selected_fraction(columns: Columns) -> Band:
-    """Share of a population's galaxies that the survey has seen, [member].
+    """Share of a population's galaxies that a survey complete at the bright end has seen, [member].
 
     One over the greatest `selected_weight`; too large when no draw of a member is bright enough to
     pass for certain. Galaxies that pass with less than 1 % are counted as `draw_galaxies` has them.
@@ -158,7 +162,8 @@ def _per_galaxy(columns: Columns, sums: _Sums, footprint: Footprint, names: list
     require_columns(columns, [SELECTED, *names])
 
     def one(member: dict[str, np.ndarray], weight: np.ndarray) -> np.ndarray:
-        galaxies = footprint.n_observed * np.max(weight) / np.mean(weight)
+        there = footprint.n_observed / footprint.completeness
+        galaxies = there * np.max(weight) / np.mean(weight)
         return sums(member) * galaxies / len(weight)
 
     return over_members(columns, one, SELECTED)
