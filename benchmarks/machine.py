@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 import numpy as np
 
 Name = TypeVar("Name", bound=Hashable)
@@ -22,6 +23,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
+        "device": jax.devices()[0].device_kind,
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **{name: version(name) for name in ("tinsley", "jax", "flowjax", "equinox")},

@@ -4,13 +4,16 @@
     python benchmarks/population_mock.py fit --mock narrow --prior posteriors
     python benchmarks/population_mock.py cost
     python benchmarks/population_mock.py sizes
+    python benchmarks/population_mock.py check
 
 `fit` infers the population of a flux-limited mock (benchmarks/population_mocks.py) from its
 photometry and its cut alone, and compares it with the truth: Wasserstein-1 distances of the
 galaxies as observed, whether the members' 90 % band covers the true means, and the photometry. It
 goes on where it was killed. `cost` measures a step against the number of galaxies in the catalogue,
 and each distance. `sizes` trains the same two members, on the same galaxies and references, with
-densities of several sizes. All write benchmarks/results/population*.json.
+densities of several sizes. `check` asks whether a fit could succeed: it sends the mock's own true
+galaxies through the fit's forward model, and measures how far their photometry is from the
+catalogue, in distances of a second sample of it. All write benchmarks/results/population*.json.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ from population_mocks import (
 from tinsley.catalog.hierarchy import informed
 from tinsley.catalog.population import (
     EnsembleSettings,
+    Member,
+    at_once,
     describe_ensemble,
     draw_ensemble,
     fit_ensemble,
@@ -51,16 +56,18 @@ from tinsley.io.models import build_tables, load_posterior
 from tinsley.io.results import make_folder, new_file, write_json
 from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import fit_snr_given_flux
+from tinsley.observe.photometry import photometry
 from tinsley.parameters import Theta, default_space
 from tinsley.plot.population import population_corner
 from tinsley.population.config import CONFIGS, DISTANCES, PopulationConfig
 from tinsley.population.density import FLOW, MIXTURE, AbstractPopulation, make_population
-from tinsley.population.fit import Setup, make_setup
+from tinsley.population.distance import SlicedWasserstein
+from tinsley.population.fit import Setup, draw_photometry, make_setup, observed_weight
 from tinsley.population.objective import population_loss
 from tinsley.population.reference import uniform_reference
 from tinsley.population.space import PopulationSpace
 from tinsley.population.summaries import Band
-from tinsley.population.synthetic import Selection, parse_selection
+from tinsley.population.synthetic import Selection, parse_selection, record
 from tinsley.sps.derived import DerivedTables, derived
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,7 +85,7 @@ ALSO = ("log10_mstar_surviving_msun", "age_mw_gyr", "log10_z_zsun", "tau_ism", "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("fit", "cost", "sizes"))
+    parser.add_argument("what", choices=("fit", "cost", "sizes", "check"))
     parser.add_argument("--mock", choices=tuple(KINDS), default="table-2")
     parser.add_argument("--config", choices=tuple(CONFIGS), default="tinsley")
     parser.add_argument("--prior", choices=("uniform", POSTERIORS), default="uniform")
@@ -93,7 +100,7 @@ def main() -> None:
     if args.what == "cost":
         cost()
     else:
-        {"fit": fit, "sizes": sizes}[args.what](args)
+        {"fit": fit, "sizes": sizes, "check": check}[args.what](args)
 
 
 def world():
@@ -103,7 +110,7 @@ def world():
 
 
 def fit(args: argparse.Namespace) -> None:
-    space, tables, derived_tables = world()
+    model = space, tables, derived_tables = world()
     config = configured(args)
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
     name = f"population-{args.mock}-{args.config}"
@@ -112,43 +119,68 @@ def fit(args: argparse.Namespace) -> None:
     about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior")}
     about |= {"config": config.to_dict()}
     setup = mock_setup(config, (space, tables), mock, args)
-    settings = EnsembleSettings(args.members, 100_000, 0)
-    out, seconds = args.runs / name, []
-    started = [0, time.monotonic()]
+    settings = EnsembleSettings(args.members, 100_000, 0, at_once(args.members))
+    out, started, seconds = args.runs / name, time.monotonic(), {}
 
     def on_steps(member: int, step: int, loss: float) -> None:
-        if member != started[0]:
-            started[:] = [member, time.monotonic()]
-        seconds[member:] = [time.monotonic() - started[1]]
+        seconds[member] = time.monotonic() - started
         print(f"member {member} step {step} loss {loss:.3f} {seconds[member]:.0f} s", flush=True)
 
     members = fit_ensemble(setup, config, settings, out, about, on_steps)
     draws = draw_ensemble(members, derived_tables, settings)
-    theta = {k: jnp.asarray(v, dtype=float) for k, v in mock.theta.items()}
-    truth = mock.theta if args.mock == HISTORIES else with_derived(derived_tables, theta)
-    uniform = space.theta(jax.random.normal(jax.random.key(2), (100_000, space.n_dim)))
-    prior = with_derived(derived_tables, uniform)
+    truth = mock.theta if args.mock == HISTORIES else with_derived(derived_tables, as_theta(mock))
+    prior = seen_prior(model, setup)
     ended = describe_ensemble(members, setup, settings)
     result = about | {
         "members": args.members,
         "wasserstein_1": {
             n: compare(n, draws, truth, prior) for n in (*TARGETS, *ALSO) if n in truth
         },
-        "photometry_ratio": [round(m["photometry_ratio"], 3) for m in ended["members"]],
-        "kl_nats": [round(m["best"]["kl"], 2) for m in ended["members"]],
         "temperature": ended["temperature"],
-        "steps_done": [m["steps"] for m in ended["members"]],
-        "restarts": [m["restarts"] for m in ended["members"]],
-        "seconds_a_member_since_last_start": [round(s) for s in seconds],
+        "seconds_a_member": round(max(seconds.values(), default=0.0) / max(1, len(seconds))),
+        "members_timed": len(seconds),
         "machine": machine(),
     }
+    result |= how_members_ended(ended, members, setup)
     write_json(RESULTS / f"{name}.json", json.loads(json.dumps(result)))
-    figure = population_corner(
-        draws, prior, truth, title=f"{args.mock}: {args.galaxies:,} galaxies"
-    )
+    title = f"{args.mock}: {args.galaxies:,} galaxies"
     with new_file(out / "corner.png") as file:
-        figure.savefig(file, format="png")
+        population_corner(draws, prior, truth, title=title).savefig(file, format="png")
     print(json.dumps(result["wasserstein_1"], indent=1), result["photometry_ratio"])
+
+
+def how_members_ended(ended: dict, members: list[Member], setup: Setup) -> dict[str, list[float]]:
+    """Of each: steps, restarts, KL, and how far its photometry is from what it was fitted to.
+
+    The ratio by sliced distance compares members that were fitted in other distances.
+    """
+    each = ended["members"]
+    return {
+        "photometry_ratio": [round(m["photometry_ratio"], 3) for m in each],
+        "photometry_ratio_sliced": [round(sliced_ratio(m, setup), 3) for m in members],
+        "kl_nats": [round(m["best"]["kl"], 2) for m in each],
+        "steps_done": [m["steps"] for m in each],
+        "best_step": [m["best"]["step"] for m in each],
+        "restarts": [m["restarts"] for m in each],
+    }
+
+
+def sliced_ratio(member: Member, setup: Setup) -> float:
+    """Sliced distance of synthetic photometry from held-out galaxies, over a second sample's."""
+    out, distance, key = setup.held_out, SlicedWasserstein(64), jax.random.key(3)
+    made = draw_photometry(member.population, member.problem, len(out), key)
+    again = setup.problem.observed[: len(out)]
+    far, near = (float(distance(x, out, None, key=key)) for x in (made, again))
+    return far / near
+
+
+def seen_prior(model: tuple, setup: Setup) -> dict[str, np.ndarray]:
+    """Draws of the prior, uniform in the box, as far as the survey sees them."""
+    space, _, derived_tables = model
+    theta = space.theta(jax.random.normal(jax.random.key(2), (100_000, space.n_dim)))
+    weight = np.asarray(observed_weight(setup.problem, theta, jax.random.key(4)), float)
+    rows = np.random.default_rng(0).choice(len(weight), len(weight), p=weight / weight.sum())
+    return {name: v[rows] for name, v in with_derived(derived_tables, theta).items()}
 
 
 def configured(args: argparse.Namespace) -> PopulationConfig:
@@ -224,6 +256,37 @@ def wasserstein_1(x: np.ndarray, weight: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(np.abs(mine - np.quantile(y, levels))))
 
 
+SPLITS = 6
+
+
+def check(args: argparse.Namespace) -> None:
+    """The truth through the fit's forward model, against the catalogue."""
+    space, tables, _ = world()
+    found = {}
+    for kind in (name for name in KINDS if name != HISTORIES):
+        mock = make_mock(tables, kind, args.galaxies, REDSHIFTS[1], seed=1)
+        problem = mock_setup(configured(args), (space, tables), mock, args).problem
+        true = space.theta(space.unbounded(as_theta(mock)))
+        flux = photometry(tables, true)
+        made = record(flux, problem.noise, problem.selection, key=jax.random.key(5))
+        seen = np.asarray(problem.view(jnp.asarray(mock.flux, dtype=float)))
+        again, far, near = np.asarray(problem.view(made.flux)), [], []
+        for key in jax.random.split(jax.random.key(0), SPLITS):
+            halves = np.array_split(np.asarray(jax.random.permutation(key, len(seen))), 2)
+            for which, distances in ((again, far), (seen, near)):
+                x, y = which[halves[0]], seen[halves[1]]
+                size = min(len(x), len(y))
+                distances.append(float(problem.distance(x[:size], y[:size], None, key=key)))
+        found[kind] = round(float(np.mean(far) / np.mean(near)), 3)
+        print(kind, found[kind], flush=True)
+    result = {"galaxies": args.galaxies, "distance_over_that_of_a_second_sample": found}
+    write_json(RESULTS / "population_check.json", result | {"machine": machine()})
+
+
+def as_theta(mock: Mock) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(value, dtype=float) for name, value in mock.theta.items()}
+
+
 SIZES = {
     f"{layers} x {width}, {knots} knots": FLOW | {"layers": layers, "width": width, "knots": knots}
     for layers, width, knots in ((4, 32, 8), (6, 64, 4), (6, 64, 8), (6, 64, 16), (8, 128, 8))
@@ -259,31 +322,33 @@ def sizes(args: argparse.Namespace) -> None:
     write_json(RESULTS / "population_sizes.json", result)
 
 
+LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+BATCHES = {"sliced": 2048, "energy": 1024, "sinkhorn": 256}
+
+
 def cost() -> None:
-    """Seconds a step: against the catalogue's length, then for each distance at small batches."""
+    """Seconds a step of each distance against the catalogue's length, and at equal batches."""
     space, tables, _ = world()
     mock = make_mock(tables, "table-2", 20_000, REDSHIFTS[1], seed=1)
     rng, by_length, by_distance = np.random.default_rng(0), {}, {}
-    for number in (1_000, 10_000, 100_000, 1_000_000):
-        rows = rng.integers(0, len(mock.flux), number)
-        catalog = (mock.flux[rows], mock.sigma[rows])
-        by_length[number] = time_step(CONFIGS["tinsley"], (space, tables), catalog)
-        print(number, by_length[number], flush=True)
-    catalog = (mock.flux, mock.sigma)
-    for name, batch in (("sliced", 1024), ("energy", 1024), ("sinkhorn", 256), ("sliced", 256)):
+    for name, batch in BATCHES.items():
         config = dataclasses.replace(CONFIGS["tinsley"], distance=DISTANCES[name], batch=batch)
-        try:
-            by_distance[f"{name}-{batch}"] = time_step(config, (space, tables), catalog)
-        except ValueError as problem:
-            by_distance[f"{name}-{batch}"] = str(problem)
-        print(name, batch, by_distance[f"{name}-{batch}"], flush=True)
+        small = dataclasses.replace(config, batch=min(BATCHES.values()))
+        each = {}
+        for number in LENGTHS:
+            rows = rng.integers(0, len(mock.flux), number)
+            catalog = (mock.flux[rows], mock.sigma[rows])
+            each[number] = time_step(config, (space, tables), catalog)
+        by_length[name] = {"batch": batch, "seconds_a_step_by_galaxies": each}
+        catalog = (mock.flux[:1000], mock.sigma[:1000])
+        by_distance[name] = time_step(small, (space, tables), catalog)
+        print(name, by_length[name], by_distance[name], flush=True)
     result = {
-        "batch": CONFIGS["tinsley"].batch,
-        "seconds_a_step_by_galaxies": by_length,
-        "seconds_a_step_by_distance_and_batch": by_distance,
+        "by_distance": by_length,
+        "seconds_a_step_of_equal_batches": {small.batch: by_distance},
         "machine": machine(),
     }
-    write_json(RESULTS / "population_cost.json", result)
+    write_json(RESULTS / "population_cost.json", json.loads(json.dumps(result)))
 
 
 def time_step(config, model, catalog) -> float:

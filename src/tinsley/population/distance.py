@@ -1,13 +1,14 @@
 """How far a synthetic sample is from the observed one: three distances between point clouds.
 
-Between two samples of n galaxies of one population each falls as 1 / n.
+Between two samples of n galaxies of one population the first two fall as 1 / n, and the Sinkhorn
+divergence the slower the less its blur is: as n^(-2/k) in k columns without any.
 """
 
 from __future__ import annotations
 
 import abc
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -22,7 +23,13 @@ _FIRST_EPSILON = 100.0
 
 
 class AbstractDistance(eqx.Module):
-    """A distance between two samples."""
+    """A distance between two samples.
+
+    Attributes:
+        most_points: In a sample, beyond which it costs too much to be asked again and again.
+    """
+
+    most_points: eqx.AbstractClassVar[int]
 
     @abc.abstractmethod
     def __call__(
@@ -60,6 +67,7 @@ class SlicedWasserstein(AbstractDistance):
         and POT in tests/test_distance.py.
     """
 
+    most_points: ClassVar[int] = 8192
     n_projections: int = eqx.field(static=True, default=64)
 
     def __call__(
@@ -88,6 +96,8 @@ class Energy(AbstractDistance):
     Source:
         Szekely & Rizzo (2013), eq. 1. Against closed forms in tests/test_distance.py.
     """
+
+    most_points: ClassVar[int] = 8192
 
     def __call__(
         self,
@@ -120,6 +130,7 @@ class Sinkhorn(AbstractDistance):
         decay: What epsilon is multiplied by at each; the square of PopSED's scaling, 0.9.
     """
 
+    most_points: ClassVar[int] = 2048
     blur: tuple[tuple[float, float], ...] = eqx.field(static=True, default=((0.0, 0.05),))
     iterations: int = eqx.field(static=True, default=100)
     decay: float = eqx.field(static=True, default=0.81)

@@ -22,9 +22,6 @@ from tinsley.population.synthetic import Selection, make_view, record
 from tinsley.sps.derived import DerivedTables, derived
 
 HELD_OUT_SHARE = 0.1
-MAX_HELD_OUT = 8192
-NOISE_SAMPLE = 8192
-"""Most galaxies in each half when the temperature is measured."""
 LEAST_PASSING = 0.01
 _OVERSAMPLE = 10
 MIN_GALAXIES = 200
@@ -86,10 +83,11 @@ def make_setup(
     require_galaxies(len(flux))
     key_split, key_noise = jax.random.split(key)
     view = make_view(flux, sigma, redshift, colours=config.colours)
-    kept, out = _split(len(flux), key_split)
+    most = config.distance.most_points
+    kept, out = _split(len(flux), most, key_split)
     told = None if redshift is None else jnp.asarray(redshift, dtype=float)
     points = np.asarray(view(jnp.asarray(flux, dtype=float), told))
-    temperature = distance_noise(config.distance, points[kept], NOISE_SAMPLE, key=key_noise)
+    temperature = distance_noise(config.distance, points[kept], most, key=key_noise)
     problem = Problem(
         space=model[0],
         tables=model[1],
@@ -109,10 +107,10 @@ def make_setup(
     return Setup(problem, jnp.asarray(points[out]), (kept, out))
 
 
-def _split(number: int, key: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a catalogue to train on, and those to hold out, in random order."""
+def _split(number: int, most: int, key: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a catalogue to train on, and those to hold out, `most` at most, in random order."""
     rows = np.asarray(jax.random.permutation(key, number))
-    out = min(int(HELD_OUT_SHARE * number), MAX_HELD_OUT)
+    out = min(int(HELD_OUT_SHARE * number), most)
     return rows[out:], rows[:out]
 
 
