@@ -146,7 +146,9 @@ def test_known_redshifts_count(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_member_that_diverges_begins_anew_more_slowly(command, tmp_path, monkeypatch):
+def test_a_member_that_diverges_begins_anew_more_slowly(
+    command, tmp_path, monkeypatch, galaxies, capsys
+):
     real = ensemble.train_block
 
     def explode(fixed, state, key):
@@ -155,9 +157,13 @@ def test_a_member_that_diverges_begins_anew_more_slowly(command, tmp_path, monke
         return state, losses * np.nan if fast and float(state.step) > 4 else losses
 
     monkeypatch.setattr(ensemble, "train_block", explode)
-    options = ("--select", "r < 17.77", "--members", 1)  # as above: compiled once
-    assert command(*options) == 0
-    (member,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["members"]
+    options = ("--select", "r < 17.77", "--members", 1)
+    holes = {"flux_u": np.where(np.arange(N) < 30, np.nan, galaxies["flux_u"])}
+    assert command(*options, table=holes) == 0
+    assert "begun anew: member 0" in capsys.readouterr().err.replace("\n", " ")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["rows"]["band_missing"] == 30
+    (member,) = manifest["members"]
     assert member["restarts"] == 1
     assert member["rate"] == pytest.approx(0.3 * configs.TINSLEY.rate)
     monkeypatch.setattr(ensemble, "train_block", lambda *a: (real(*a)[0], np.array([np.nan])))

@@ -197,7 +197,7 @@ def _setup(
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         learned = Path(prior).is_dir()
         centre = read_prior(UNIFORM if learned else prior, space, model)
-        noise = fit_snr_given_flux(flux, sigma, flux > -float("inf"))
+        noise = fit_snr_given_flux(flux, sigma, used.mask)
         key = jax.random.key(seed)
         told = used.redshift if known else None
         setup = make_setup(

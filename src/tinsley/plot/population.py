@@ -1,4 +1,4 @@
-"""A population beside its prior: each marginal, and each pair."""
+"""A population: each marginal beside its prior, and each pair."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def population_corner(
     shown: tuple[str, ...] = SHOWN,
     title: str = "",
 ) -> Figure:
-    """Every marginal and pair of a population as observed, beside its prior.
+    """Every marginal, beside its prior, and every pair of a population as observed.
 
     On the diagonal: each member a thin line, all together blue, the prior grey, the truth (of a
     mock) red. Where blue is grey the data said nothing. Below it: 39, 68 and 95 % of the galaxies.

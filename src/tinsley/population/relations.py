@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SALPETER_TO_KROUPA, SALPETER_TO_CHABRIER = 0.67, 0.63
+SALPETER_TO_KROUPA = 0.67
 """What star-formation rates are multiplied by to change the IMF (Madau & Dickinson 2014, sec. 3);
 Tinsley's embedded SSPs are of Kroupa's."""
 
