@@ -234,6 +234,7 @@ def compare(name: str, draws: dict, truth: dict, prior: dict) -> dict[str, objec
     ]
     found = wasserstein_1(mine, weight, true)
     low, high = (float(end[0]) for end in Band(np.array(means)[:, None]).outer)
+    known = bool(np.isfinite(low))  # one member has no band
     return {
         "ensemble": round(found, 4),
         "target": TARGETS.get(name),
@@ -242,8 +243,8 @@ def compare(name: str, draws: dict, truth: dict, prior: dict) -> dict[str, objec
         "true_mean": round(float(true.mean()), 4),
         "mean": round(float(np.mean(means)), 4),
         "means_of_members": [round(m, 4) for m in means],
-        "band_90_of_mean": [round(low, 4), round(high, 4)],
-        "true_mean_in_band": bool(low <= true.mean() <= high),
+        "band_90_of_mean": [round(low, 4), round(high, 4)] if known else None,
+        "true_mean_in_band": bool(low <= true.mean() <= high) if known else None,
     }
 
 
