@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--steps", type=int, help="the configuration's, if not given")
     parser.add_argument("--batch", type=int, help="the configuration's, if not given")
+    parser.add_argument("--distance", choices=tuple(DISTANCES), help="likewise")
     parser.add_argument("--kl-weight", type=float, help="the configuration's, if not given")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -116,6 +117,7 @@ def fit(args: argparse.Namespace) -> None:
     name = f"population-{args.mock}-{args.config}"
     name += "-untold" * args.untold + "-informed" * (args.prior == POSTERIORS)
     name += "" if args.kl_weight is None else f"-{args.kl_weight:g}"
+    name += "" if args.distance is None else f"-{args.distance}"
     about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior")}
     about |= {"config": config.to_dict()}
     setup = mock_setup(config, (space, tables), mock, args)
@@ -186,6 +188,7 @@ def seen_prior(model: tuple, setup: Setup) -> dict[str, np.ndarray]:
 def configured(args: argparse.Namespace) -> PopulationConfig:
     """The configuration with what the options change."""
     changes = {name: getattr(args, name) for name in ("steps", "batch", "kl_weight")}
+    changes["distance"] = DISTANCES.get(args.distance)
     given = {name: value for name, value in changes.items() if value is not None}
     return dataclasses.replace(CONFIGS[args.config], **given)
 
@@ -324,7 +327,7 @@ def sizes(args: argparse.Namespace) -> None:
 
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-BATCHES = {"sliced": 2048, "energy": 1024, "sinkhorn": 256}
+BATCHES = {"sliced": 2048, "characteristic": 2048, "energy": 1024, "sinkhorn": 256}
 
 
 def cost() -> None:

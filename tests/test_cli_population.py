@@ -172,7 +172,7 @@ def test_a_member_that_diverges_begins_anew_more_slowly(
 
 REFUSED = [
     (("--config", "magic"), None, "expected one of tinsley, popsed, mixture"),
-    (("--distance", "far"), None, "expected one of sliced, sinkhorn, energy"),
+    (("--distance", "far"), None, "expected one of sliced, sinkhorn, energy, char"),
     (("--select", "q < 17"), None, "'q < 17' is no cut"),
     (("--select", "r > 17"), None, "'r > 17' is no cut"),
     (("--select", "r < bright"), None, "is no cut"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def photometry_road(setup: Setup) -> Road:
 
     def member(key: jax.Array) -> tuple[Problem, Problem]:
         problem = member_problem(setup.problem, key=key)
-        return problem, problem
+        whole = problem.distance.bound(problem.observed)
+        return dataclasses.replace(problem, distance=whole), problem
 
     def judge(
         population: AbstractPopulation, _: Problem, problem: Problem, key: jax.Array
@@ -284,7 +286,8 @@ def describe_ensemble(
     over that between two samples of the catalogue as large: about 1 where the data are explained.
     """
     n_train, n_out = setup.problem.observed.shape[0], setup.held_out.shape[0]
-    between_samples = float(setup.problem.temperature) * n_train * 2 / n_out
+    noise = float(setup.problem.temperature) * setup.problem.distance.sharpness
+    between_samples = noise * n_train * 2 / n_out
     key = jax.random.key(settings.seed)
     made = draw_photometry(members[0].population, members[0].problem, _NEIGHBOURS, key)
     return {

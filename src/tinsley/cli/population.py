@@ -32,7 +32,10 @@ def population(
     ),
     members: Annotated[int, typer.Option(min=1, max=99, help="Populations to fit.")] = 10,
     distance: Annotated[
-        str | None, typer.Option(help="sliced, sinkhorn or energy (default: the configuration's).")
+        str | None,
+        typer.Option(
+            help="sliced, sinkhorn, energy or characteristic (default: the configuration's)."
+        ),
     ] = None,
     select: Annotated[
         str, typer.Option(help="The cut that the catalogue has passed: 'r < 17.77', 'snr > 1'.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinsley.density.train import OneCycle
+from tinsley.population.characteristic import CharacteristicDistance
 from tinsley.population.density import FLOW, MIXTURE, POPSED
 from tinsley.population.distance import AbstractDistance, Energy, Sinkhorn, SlicedWasserstein
 from tinsley.population.objective import Annealing
@@ -20,6 +21,7 @@ DISTANCES: dict[str, AbstractDistance] = {
     "sliced": SlicedWasserstein(64),
     "sinkhorn": Sinkhorn(((0.0, 0.3), (0.1, 0.2), (0.2, 0.1))),
     "energy": Energy(),
+    "characteristic": CharacteristicDistance(),
 }
 
 

@@ -31,6 +31,23 @@ class AbstractDistance(eqx.Module):
 
     most_points: eqx.AbstractClassVar[int]
 
+    @property
+    @abc.abstractmethod
+    def sharpness(self) -> float:
+        """What the temperature is divided by.
+
+        Half the number of features that are added up, each in units of its own noise; 1 where all
+        share one noise.
+        """
+
+    @abc.abstractmethod
+    def fitted(self, points: np.ndarray) -> AbstractDistance:
+        """The distance in units of a catalogue, [n, k]."""
+
+    @abc.abstractmethod
+    def bound(self, points: Float[Array, "n k"]) -> AbstractDistance:
+        """The distance from a whole catalogue, whatever the observed points it is given then."""
+
     @abc.abstractmethod
     def __call__(
         self,
@@ -70,6 +87,16 @@ class SlicedWasserstein(AbstractDistance):
     most_points: ClassVar[int] = 8192
     n_projections: int = eqx.field(static=True, default=64)
 
+    @property
+    def sharpness(self) -> float:
+        return 1.0
+
+    def fitted(self, points: np.ndarray) -> SlicedWasserstein:
+        return self
+
+    def bound(self, points: Float[Array, "n k"]) -> SlicedWasserstein:
+        return self
+
     def __call__(
         self,
         x: Float[Array, "n k"],
@@ -98,6 +125,16 @@ class Energy(AbstractDistance):
     """
 
     most_points: ClassVar[int] = 8192
+
+    @property
+    def sharpness(self) -> float:
+        return 1.0
+
+    def fitted(self, points: np.ndarray) -> Energy:
+        return self
+
+    def bound(self, points: Float[Array, "n k"]) -> Energy:
+        return self
 
     def __call__(
         self,
@@ -134,6 +171,16 @@ class Sinkhorn(AbstractDistance):
     blur: tuple[tuple[float, float], ...] = eqx.field(static=True, default=((0.0, 0.05),))
     iterations: int = eqx.field(static=True, default=100)
     decay: float = eqx.field(static=True, default=0.81)
+
+    @property
+    def sharpness(self) -> float:
+        return 1.0
+
+    def fitted(self, points: np.ndarray) -> Sinkhorn:
+        return self
+
+    def bound(self, points: Float[Array, "n k"]) -> Sinkhorn:
+        return self
 
     def __call__(
         self,

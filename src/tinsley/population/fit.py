@@ -87,7 +87,8 @@ def make_setup(
     kept, out = _split(len(flux), most, key_split)
     told = None if redshift is None else jnp.asarray(redshift, dtype=float)
     points = np.asarray(view(jnp.asarray(flux, dtype=float), told))
-    temperature = distance_noise(config.distance, points[kept], most, key=key_noise)
+    distance = config.distance.fitted(points[kept])
+    temperature = distance_noise(distance, points[kept], most, key=key_noise) / distance.sharpness
     problem = Problem(
         space=model[0],
         tables=model[1],
@@ -96,7 +97,7 @@ def make_setup(
         view=view,
         observed=jnp.asarray(points[kept]),
         reference=centre,
-        distance=config.distance,
+        distance=distance,
         temperature=jnp.asarray(max(temperature, 1e-8), dtype=float),
         annealing=config.annealing,
         progress=jnp.ones(()),
