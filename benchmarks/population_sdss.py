@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=1536)
     parser.add_argument("--prior", default="uniform")
+    parser.add_argument("--distance", default="sliced")
     parser.add_argument("--name", default="population-sdss", help="of the result")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
 def fit(args: argparse.Namespace, out: Path) -> None:
     """The command itself."""
     size = ("--members", str(args.members), "--steps", str(args.steps), "--batch", str(args.batch))
-    what = ("--select", CUT, "--prior", args.prior, "--redshift-max", "0.6")
+    what = ("--select", CUT, "--prior", args.prior, "--distance", args.distance)
     command("population", str(load_sample_catalog_path()), *what, *size, "--out", str(out))
 
 

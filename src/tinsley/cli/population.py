@@ -80,7 +80,7 @@ def population(
         float | None,
         typer.Option(
             min=0,
-            help="Weight of the reference population; 0.1 where it is badly wrong (default: 1).",
+            help="Weight of the reference population (default: 1; 0 for none).",
         ),
     ] = None,
     together: Annotated[
@@ -123,7 +123,8 @@ def population(
     if worst > BADLY_MATCHED:
         console.print(
             f"Not all members explain the photometry (a ratio of 1 would; {worst:.2f}): train "
-            f"longer (--steps {2 * chosen.steps}), or trust the reference less (--kl-weight 0.1)."
+            f"longer (--steps {2 * chosen.steps}), or let the data count for more "
+            "(--distance characteristic)."
         )
 
 
