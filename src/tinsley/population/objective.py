@@ -59,9 +59,9 @@ class Annealing(eqx.Module):
         """What errors are multiplied by, 1 / R."""
         return 1.0 / (1.0 + self.noise_extra * _fading(self.noise_rate, progress))
 
-    def heating(self, progress: Array | float) -> Array:
-        """What the temperature is multiplied by."""
-        return 1.0 + self.heat * _fading(self.heat_rate, progress)
+    def heating(self, progress: Array | float, sharpness: float = 1.0) -> Array:
+        """What the temperature is multiplied by; of a sharp distance more, to begin as gently."""
+        return 1.0 + sharpness * self.heat * _fading(self.heat_rate, progress)
 
 
 def _fading(rate: float, progress: Array | float) -> Array:
@@ -110,7 +110,7 @@ class Problem(AbstractAnnealed):
 
     def value(self, parts: Parts) -> Float[Array, ""]:
         """The objective from its two terms."""
-        heat = self.annealing.heating(self.progress)
+        heat = self.annealing.heating(self.progress, self.distance.sharpness)
         return parts.distance / (self.temperature * heat) + self.kl_weight * parts.kl
 
 
