@@ -55,6 +55,7 @@ def test_between_samples_of_one_population_it_is_a_chi_squared(distance):
     assert np.var(values) == pytest.approx(2 * np.mean(values), rel=0.6)  # 3.5 of its errors
 
 
+@pytest.mark.slow
 def test_it_sees_a_narrow_sequence_that_transport_hardly_does():
     """A fifth of the galaxies on a thin sheet or on a thicker one, in units of the noise."""
 
