@@ -162,7 +162,7 @@ def test_a_member_that_diverges_begins_anew_more_slowly(
     assert command(*options, table=holes) == 0
     assert "begun anew: member 0" in capsys.readouterr().err.replace("\n", " ")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["rows"]["band_missing"] == 30
+    assert manifest["rows"]["bad_input"] == 30
     (member,) = manifest["members"]
     assert member["restarts"] == 1
     assert member["rate"] == pytest.approx(0.3 * configs.TINSLEY.rate)
