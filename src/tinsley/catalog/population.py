@@ -234,26 +234,22 @@ def _train(begun: list[_Training], on_steps: Callable[[int, int, float], None]) 
     """Train members to their ends, those that have come as far as each other at once."""
     while going := [one for one in begun if not one.is_over]:
         done = min(one.step for one in going)
-        for one, (state, losses) in zip(
-            *_advanced([one for one in going if one.step == done]), strict=True
-        ):
+        alike = [one for one in going if one.step == done]
+        for one, (state, losses) in zip(alike, _advanced(alike), strict=True):
             one.after(state, losses)
             if not one.diverged:
                 on_steps(one.number, one.step, one.history[-1]["validation_loss"])
 
 
-def _advanced(
-    some: list[_Training],
-) -> tuple[list[_Training], list[tuple[TrainState, jax.Array]]]:
-    """Members, and where a block of steps takes each."""
-    first = some[0]
+def _advanced(alike: list[_Training]) -> list[tuple[TrainState, jax.Array]]:
+    """Where a block of steps takes each of some members that have come as far as each other."""
+    first = alike[0]
     block = max(1, first.config.steps // first.config.validations)
-    steps = min(block, first.config.steps - first.step)
-    fixed = first.road.loss, first.schedule, steps
-    if len(some) == 1:
-        return some, [train_block((first.fitted_to, *fixed), first.state, first.key_steps)]
-    data, states = [one.fitted_to for one in some], [one.state for one in some]
-    return some, train_together((data, *fixed), states, [one.key_steps for one in some])
+    fixed = first.road.loss, first.schedule, min(block, first.config.steps - first.step)
+    if len(alike) == 1:
+        return [train_block((first.fitted_to, *fixed), first.state, first.key_steps)]
+    data, states = [one.fitted_to for one in alike], [one.state for one in alike]
+    return train_together((data, *fixed), states, [one.key_steps for one in alike])
 
 
 def draw_ensemble(
