@@ -177,7 +177,7 @@ def sliced_ratio(member: Member, setup: Setup) -> float:
     out, distance, key = setup.held_out, SlicedWasserstein(64), jax.random.key(3)
     made = draw_photometry(member.population, member.problem, len(out), key)
     again = setup.problem.observed[: len(out)]
-    far, near = (float(distance(x, out, None, key=key)) for x in (made, again))
+    far, near = (float(distance(x, out, key=key)) for x in (made, again))
     return far / near
 
 
@@ -304,7 +304,7 @@ def check(args: argparse.Namespace) -> None:
             for which, distances in ((again, far), (seen, near)):
                 x, y = which[halves[0]], seen[halves[1]]
                 size = min(len(x), len(y))
-                distances.append(float(problem.distance(x[:size], y[:size], None, key=key)))
+                distances.append(float(problem.distance(x[:size], y[:size], key=key)))
         found[kind] = {
             "distance_over_that_of_a_second_sample": round(float(np.mean(far) / np.mean(near)), 3),
             "auc": round(auc(again[halves[0]], seen[halves[1]]), 4),

@@ -45,6 +45,10 @@ class CharacteristicDistance(AbstractDistance):
     a narrow sequence counts as much as a mean. With waves enough it is as sharp as the likelihood
     of the galaxies themselves. And the whole catalogue is compared at each step, not a part.
 
+    From a whole catalogue (`bound`) the noise of the synthetic batch is taken off, without bias:
+    it is the mean product of different galaxies' offsets. With their own squares in it, populations
+    would be favoured whose waves scatter less, by more than the catalogue's noise.
+
     Attributes:
         n_waves: Cosines, in equal numbers of each scale.
         scales: Standard deviations of the wave vectors where the catalogue's covariance is 1.
@@ -92,15 +96,17 @@ class CharacteristicDistance(AbstractDistance):
         self,
         x: Float[Array, "n k"],
         y: Float[Array, "m k"],
-        weight: Float[Array, " n"] | None,
         *,
         key: Array,
         progress: Array | float = 1.0,
     ) -> Float[Array, ""]:
         waves = self._waves()
-        ours = jnp.mean(waves(x), axis=0) if weight is None else weight @ waves(x)
-        theirs = jnp.mean(waves(y), axis=0) if waves.mean is None else waves.mean
-        return jnp.sum((waves.whiten @ (ours - theirs)) ** 2)
+        if waves.mean is None:
+            gap = jnp.mean(waves(x), axis=0) - jnp.mean(waves(y), axis=0)
+            return jnp.sum((waves.whiten @ gap) ** 2)
+        apart = (waves(x) - waves.mean) @ waves.whiten.T
+        n, total = x.shape[0], jnp.sum(apart, axis=0)
+        return (jnp.sum(total**2) - jnp.sum(apart**2)) / (n * (n - 1))
 
     def _waves(self) -> Waves:
         if self.waves is None:

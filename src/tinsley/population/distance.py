@@ -53,7 +53,6 @@ class AbstractDistance(eqx.Module):
         self,
         x: Float[Array, "n k"],
         y: Float[Array, "m k"],
-        weight: Float[Array, " n"] | None,
         *,
         key: Array,
         progress: Array | float = 1.0,
@@ -63,7 +62,6 @@ class AbstractDistance(eqx.Module):
         Args:
             x: Synthetic points.
             y: Observed points.
-            weight: Of the synthetic points; sums to 1. None for equal weights.
             key: For random projections.
             progress: Share of the training that is done, for what anneals.
         """
@@ -87,7 +85,7 @@ class SlicedWasserstein(AbstractCloudDistance):
     """Mean over random directions of the squared 2-Wasserstein distance between projections.
 
     Directions come in orthogonal sets, which spread better than independent ones. Exact for each
-    direction, with weights too. A Gaussian that is shifted by s has s^2 / k, where k is the number
+    direction. A Gaussian that is shifted by s has s^2 / k, where k is the number
     of columns.
 
     Attributes:
@@ -105,20 +103,15 @@ class SlicedWasserstein(AbstractCloudDistance):
         self,
         x: Float[Array, "n k"],
         y: Float[Array, "m k"],
-        weight: Float[Array, " n"] | None,
         *,
         key: Array,
         progress: Array | float = 1.0,
     ) -> Float[Array, ""]:
         directions = random_directions(self.n_projections, x.shape[1], key=key)
-        ours, theirs = directions @ x.T, directions @ y.T
-        if weight is None and x.shape[0] == y.shape[0]:
-            gap = jnp.sort(ours, axis=-1) - jnp.sort(theirs, axis=-1)
-            return jnp.mean(gap**2)
-        if weight is None:
-            weight = jnp.full(x.shape[0], 1.0 / x.shape[0])
-        each = jax.lax.map(lambda pair: _wasserstein_1d(pair[0], pair[1], weight), (ours, theirs))
-        return jnp.mean(each)
+        ours, theirs = (jnp.sort(directions @ points.T, axis=-1) for points in (x, y))
+        if x.shape[0] == y.shape[0]:
+            return jnp.mean((ours - theirs) ** 2)
+        return jnp.mean(jax.vmap(_between_steps)(ours, theirs))
 
 
 class Energy(AbstractCloudDistance):
@@ -134,16 +127,11 @@ class Energy(AbstractCloudDistance):
         self,
         x: Float[Array, "n k"],
         y: Float[Array, "m k"],
-        weight: Float[Array, " n"] | None,
         *,
         key: Array,
         progress: Array | float = 1.0,
     ) -> Float[Array, ""]:
-        if weight is None:
-            weight = jnp.full(x.shape[0], 1.0 / x.shape[0])
-        even = jnp.full(y.shape[0], 1.0 / y.shape[0])
-        within = _mean_length(x, x, weight, weight) + _mean_length(y, y, even, even)
-        return 2 * _mean_length(x, y, weight, even) - within
+        return 2 * _mean_length(x, y) - _mean_length(x, x) - _mean_length(y, y)
 
 
 class Sinkhorn(AbstractCloudDistance):
@@ -170,7 +158,6 @@ class Sinkhorn(AbstractCloudDistance):
         self,
         x: Float[Array, "n k"],
         y: Float[Array, "m k"],
-        weight: Float[Array, " n"] | None,
         *,
         key: Array,
         progress: Array | float = 1.0,
@@ -182,7 +169,6 @@ class Sinkhorn(AbstractCloudDistance):
             point_cloud,
             x,
             y,
-            a=weight,
             epsilon=falling(2 * blurs[now] ** 2, _FIRST_EPSILON, self.decay),
             solve_kwargs={"max_iterations": self.iterations},
         )
@@ -195,34 +181,28 @@ def random_directions(number: int, k: int, *, key: Array) -> Float[Array, "direc
     return jnp.linalg.qr(sets)[0].swapaxes(1, 2).reshape(-1, k)
 
 
-def _wasserstein_1d(x: Array, y: Array, weight: Array) -> Array:
-    """Squared 2-Wasserstein distance on a line, points x with weights, points y with equal ones.
+def _between_steps(x: Array, y: Array) -> Array:
+    """Squared 2-Wasserstein distance on a line, of sorted points.
 
     Both quantile functions are steps: between neighbouring steps of either both are constant.
     """
-    order = jnp.argsort(x)
-    ours = jnp.cumsum(weight[order])
-    ours = ours / ours[-1]
-    theirs = jnp.arange(1, y.shape[0] + 1) / y.shape[0]
-    level = jnp.sort(jnp.concatenate([ours, theirs]))
-    width = jnp.diff(level, prepend=0.0)
-    middle = jax.lax.stop_gradient(level - 0.5 * width)
-    i = jnp.clip(jnp.searchsorted(ours, middle), 0, x.shape[0] - 1)
-    j = jnp.clip(jnp.searchsorted(theirs, middle), 0, y.shape[0] - 1)
-    return jnp.sum(width * (x[order][i] - jnp.sort(y)[j]) ** 2)
+    n, m = x.shape[0], y.shape[0]
+    level = np.union1d(np.arange(n + 1) / n, np.arange(m + 1) / m)
+    middle = (level[1:] + level[:-1]) / 2
+    gap = x[(middle * n).astype(int)] - y[(middle * m).astype(int)]
+    return jnp.sum(np.diff(level) * gap**2)
 
 
-def _mean_length(x: Array, y: Array, weight_x: Array, weight_y: Array) -> Array:
-    """Weighted mean of |x - y| over pairs, a row of pairs in memory at a time."""
+def _mean_length(x: Array, y: Array) -> Array:
+    """Mean of |x - y| over pairs, some rows of pairs in memory at a time."""
 
     @jax.checkpoint
-    def row(one: tuple[Array, Array]) -> Array:
-        squared = jnp.sum((one[0] - y) ** 2, axis=-1)
+    def row(one: Array) -> Array:
+        squared = jnp.sum((one - y) ** 2, axis=-1)
         apart = squared > 0
-        length = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
-        return one[1] * jnp.sum(weight_y * length)
+        return jnp.mean(jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0))
 
-    return jnp.sum(jax.lax.map(row, (x, weight_x), batch_size=64))
+    return jnp.mean(jax.lax.map(row, x, batch_size=64))
 
 
 def _ott() -> tuple[Any, Any, Any]:
@@ -280,4 +260,4 @@ def distance_noise(
 
 @eqx.filter_jit
 def _plain_distance(distance: AbstractDistance, x: Array, y: Array, key: Array) -> Array:
-    return distance(x, y, None, key=key)
+    return distance(x, y, key=key)

@@ -158,5 +158,5 @@ def objective_parts(
     )
     log_passing = jnp.log(made.pass_probability + INVISIBLE)
     points = problem.view(made.flux, theta[REDSHIFT])
-    distance = problem.distance(points, observed, None, key=key_distance, progress=problem.progress)
+    distance = problem.distance(points, observed, key=key_distance, progress=problem.progress)
     return Parts(distance, jnp.mean(log_density - problem.reference.log_prob(x) - log_passing))
