@@ -216,6 +216,12 @@ def test_no_reference_is_refused(plain):
         reference_from_dict(plain)
 
 
+def test_the_memory_of_the_weights_is_a_share_of_the_cycle():
+    for steps in (300, 3000):
+        assert 1 / (1 - OneCycle(steps, 1e-3).average) == pytest.approx(0.07 * steps)
+    assert OneCycle(5, 1e-3).average == 0.0
+
+
 def test_one_cycle_goes_up_and_down():
     schedule = OneCycle(100, 3e-4)
     weight, sizes = jnp.zeros(1), []

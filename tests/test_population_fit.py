@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tinsley.catalog.population import photometry_road
 from tinsley.density.train import start_training, train_block
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import photometry
@@ -146,14 +147,33 @@ def test_the_truth_is_at_the_noise_and_the_prior_is_not(setup, truth, space):
     assert float(parts.kl) == pytest.approx(float(divergence), abs=0.15)
 
 
+def test_a_member_is_judged_by_several_looks_at_it(setup, space):
+    """By which its validation loss is the less noisy, to half in theory."""
+    population = make_population(CONFIG.density, space.n_dim, key=KEY)
+    judge, keys = photometry_road(setup).judge, jax.random.split(KEY, 12)
+    once = [float(validate(population, setup.problem, setup.held_out, k)[0]) for k in keys]
+    several = [judge(population, setup.problem, setup.problem, k)["validation_loss"] for k in keys]
+    assert np.mean(several) == pytest.approx(np.mean(once), rel=0.1)
+    assert np.std(several) < 0.75 * np.std(once)
+
+
 def test_annealing_ends():
     annealing = Annealing()
     assert float(annealing.noise_share(0.0)) == pytest.approx(1 / 31)
     assert float(annealing.noise_share(1.0)) == 1.0
     assert float(annealing.heating(0.0)) == pytest.approx(101)
     assert float(annealing.heating(1.0)) == 1.0
+    assert float(Annealing(heat=0.0).heating(0.0, 200.0)) == 1.0
     shares = [float(annealing.noise_share(p)) for p in np.linspace(0, 1, 9)]
     assert np.all(np.diff(shares) > 0)
+
+
+def test_the_heat_of_a_sharp_distance_is_more_and_over_as_soon():
+    annealing = Annealing()
+    assert float(annealing.heating(0.0, 200.0)) == pytest.approx(20_001)
+    over = np.log1p(100) / annealing.heat_rate
+    for sharpness in (1.0, 200.0):
+        assert float(annealing.heating(over, sharpness)) == pytest.approx(2.0, rel=0.02)
 
 
 def test_a_problem_knows_how_far_the_training_is(setup):

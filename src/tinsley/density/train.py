@@ -180,7 +180,7 @@ class OneCycle:
         steps: Optimiser steps.
         rate: Peak learning rate; the first is a tenth of it, the last a hundredth.
         rise: Share of the steps on the way up.
-        average: As `Schedule`'s.
+        memory: Of the moving average of the weights, as a share of the steps.
         clip: Largest norm of the gradient.
 
     Source:
@@ -190,8 +190,13 @@ class OneCycle:
     steps: int
     rate: float
     rise: float = 0.3
-    average: float = 0.98
+    memory: float = 0.07
     clip: float = 5.0
+
+    @property
+    def average(self) -> float:
+        """Decay of the moving average of the weights, which is what is kept."""
+        return 1.0 - 1.0 / max(1.0, self.memory * self.steps)
 
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that this schedule describes."""

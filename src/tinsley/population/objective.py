@@ -18,6 +18,7 @@ undoes the selection.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -60,8 +61,15 @@ class Annealing(eqx.Module):
         return 1.0 / (1.0 + self.noise_extra * _fading(self.noise_rate, progress))
 
     def heating(self, progress: Array | float, sharpness: float = 1.0) -> Array:
-        """What the temperature is multiplied by; of a sharp distance more, to begin as gently."""
-        return 1.0 + sharpness * self.heat * _fading(self.heat_rate, progress)
+        """What the temperature is multiplied by.
+
+        Of a sharp distance more, to begin as gently, and it falls the faster, to be over as soon.
+        """
+        if not self.heat:
+            return jnp.ones_like(jnp.asarray(progress, float))
+        height = sharpness * self.heat
+        steeper = math.log1p(height) / math.log1p(self.heat)
+        return 1.0 + height * _fading(self.heat_rate * steeper, progress)
 
 
 def _fading(rate: float, progress: Array | float) -> Array:
