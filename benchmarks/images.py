@@ -11,6 +11,9 @@ that differ from those of the training: wider point-spread functions, more noise
 
 All steps go on where they were killed. Writes benchmarks/results/images.json and
 docs/figures/images-*.png. On a GPU the paper's size: --galaxies 100000 --pixels 128.
+
+--config yunus2025 is the paper's networks, solver and stopping rule in place of the default's and
+of --steps and --batch; it writes benchmarks/results/images-yunus2025.json, and no figures.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from tinsley.catalog.batch import as_observation
 from tinsley.cli.console import console
 from tinsley.infer.information import kl_divergence
 from tinsley.infer.properties import Galaxies, draw_properties, judge_properties
+from tinsley.infer.property_spec import PROPERTY_CONFIGS
 from tinsley.infer.ranks import holm, uniformity
 from tinsley.io.images import load_images, open_images
 from tinsley.io.property_models import LoadedProperties, load_properties
@@ -53,6 +57,7 @@ SHIFTS = {
     "size_1.2": ("--size-scale", "1.2"),
 }
 MODELS = ("photometry", "images")
+DEFAULT = "tinsley"
 TARGETS = {"delta_log_p_positive": 0.75, "divergence_higher": 0.9}
 BOOTSTRAPS = 200
 _SEED = 5
@@ -79,10 +84,12 @@ def main() -> None:
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--test", type=int, default=TEST)
+    parser.add_argument("--config", choices=tuple(PROPERTY_CONFIGS), default=DEFAULT)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--work", type=Path, default=Path("runs/images"))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "images.json")
+    parser.add_argument("--only-test", action="store_true", help="no images unlike the training's")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/images*.json")
     parser.add_argument("--figures", type=Path, default=HERE.parent / "docs" / "figures")
     options = parser.parse_args()
     work, seconds = make_folder(options.work), {}
@@ -96,18 +103,26 @@ def main() -> None:
     report["models"] = {n: about(models[n], found[n], truth["test"]) for n in MODELS}
     report["images_against_photometry"] = compared(found, truth["test"])
     report["shifted"] = {
-        shift: judged(ask(models["images"], sets[shift], truth), truth["test"]) for shift in SHIFTS
+        shift: judged(ask(models["images"], sets[shift], truth), truth["test"])
+        for shift in shifts(options)
     }
     seconds["judge"] = time.monotonic() - started
     report["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
-    write_json(options.out, report)
-    write_figures(options.figures, found, truth, sets["test"])
+    other = "" if options.config == DEFAULT else f"-{options.config}"
+    write_json(options.out or HERE / "results" / f"images{other}.json", report)
+    if not other:
+        write_figures(options.figures, found, truth, sets["test"])
     console.print_json(data=report["images_against_photometry"])
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("galaxies", "pixels", "test", "steps", "batch")
+    names = ("config", "galaxies", "pixels", "test")
+    names += ("steps", "batch") if options.config == DEFAULT else ()
     return {name: getattr(options, name) for name in names} | {"draws": DRAWS}
+
+
+def shifts(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    return {} if options.only_test else SHIFTS
 
 
 # --- the commands that a user would give ---
@@ -119,7 +134,7 @@ def simulate(options: argparse.Namespace, work: Path, seconds: dict[str, float])
     folders, started = {"training": work / "training"}, time.monotonic()
     command("simulate-images", "--number", str(options.galaxies), *pixels, "--seed", "0",
             "--out", str(folders["training"]))  # fmt: skip
-    for name, shift in {"test": (), **SHIFTS}.items():
+    for name, shift in {"test": (), **shifts(options)}.items():
         folders[name] = work / name
         command("simulate-images", "--number", str(options.test), *pixels, "--seed", "1", *shift,
                 "--out", str(folders[name]))  # fmt: skip
@@ -134,7 +149,9 @@ def train(
     told = ["--photometry", "sdss"]
     told += ["--images", str(folder / "images.h5")] if name == "images" else []
     if not path.exists():
-        told += ["--steps", str(options.steps), "--batch", str(options.batch)]
+        told += ["--config", options.config]
+        if options.config == DEFAULT:
+            told += ["--steps", str(options.steps), "--batch", str(options.batch)]
         told += ["--run", str(work / f"run-{name}"), "--out", str(path)]
         table = str(folder / "galaxies.parquet")
         command("train", "properties", table, "--columns", ",".join(PROPERTIES), *told)
