@@ -9,7 +9,9 @@ rejection. An ensemble is fitted to its photometry alone. Counted is how often t
 the mass function in bins, and the slope of the main sequence. Widths are given over those of the
 hyperprior itself seen through the cut: a method that learns nothing would have these, and cover.
 
-Fits go on where they were killed. Writes benchmarks/results/population_coverage.json.
+Fits go on where they were killed. Writes benchmarks/results/population_coverage-*.json. Two
+processes can share the work, one with `--mocks 50 --out half.json`, the other with `--first 50`
+too; when both are done, the same command without these counts all.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from tinsley.errors import InputError
 from tinsley.io.results import write_json
 from tinsley.io.surveys import load_survey
 from tinsley.observe.photometry import BandTables, photometry
-from tinsley.population.config import TINSLEY, PopulationConfig
+from tinsley.population.config import DISTANCES, TINSLEY, PopulationConfig
 from tinsley.population.fit import make_setup
 from tinsley.population.reference import Reference, draw_reference, uniform_reference
 from tinsley.population.sequence import MASS as SURVIVING
@@ -42,7 +44,6 @@ from tinsley.population.summaries import MEMBER, SELECTED, Band, over_members
 from tinsley.population.synthetic import Recorded, Selection, parse_selection, record
 from tinsley.sps.derived import DerivedTables, derived
 
-OUT = RESULTS / "population_coverage.json"
 SELECT = f"r < {R_LIMIT_MAG}"
 EDGES = {
     REDSHIFT: np.array([0.01, 0.1, 0.2, 0.3, 0.4, 0.6]),
@@ -79,11 +80,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--runs", type=Path, default=Path("runs/coverage"))
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--distance", choices=tuple(DISTANCES), default="characteristic")
+    parser.add_argument("--out", type=Path, help="default: results/population_coverage-*.json")
     options = parser.parse_args()
-    config = dataclasses.replace(
-        TINSLEY, steps=options.steps, batch=options.batch, validations=10, patience=10
-    )
+    size = {"steps": options.steps, "batch": options.batch, "validations": 10, "patience": 10}
+    config = dataclasses.replace(TINSLEY, distance=DISTANCES[options.distance], **size)
+    out = options.out or RESULTS / f"population_coverage-{options.distance}.json"
     there = World(*world(), parse_selection(SELECT, load_survey("sdss").bands))
     prior = bands(prior_populations(there))
     numbers, found = range(options.first, options.first + options.mocks), []
@@ -96,7 +98,7 @@ def main() -> None:
             bar.advance(task)
             report = {"machine": machine(), "mocks": len(found), "config": config.to_dict()}
             report |= {"galaxies": options.galaxies, "members": options.members}
-            write_json(options.out, report | coverage(found, prior))
+            write_json(out, report | coverage(found, prior))
 
 
 def bands(columns: Columns) -> dict[str, Band]:

@@ -50,7 +50,7 @@ from tinsley.io.models import load_posterior
 from tinsley.io.populations import read_whole_rows, save_population
 from tinsley.io.results import make_folder, write_json
 from tinsley.observe.noise import fit_snr_given_flux
-from tinsley.population.config import HIERARCHY, TINSLEY
+from tinsley.population.config import DISTANCES, HIERARCHY, TINSLEY
 from tinsley.population.fit import make_setup
 from tinsley.population.reference import uniform_reference
 from tinsley.population.synthetic import parse_selection
@@ -106,7 +106,8 @@ def photometry(runs: Path, options: argparse.Namespace) -> None:
     selection = parse_selection(SELECT, catalog.survey.bands)
     rows, _ = read_whole_rows(catalog, selection)
     flux, sigma = rows.flux, rows.sigma
-    config = dataclasses.replace(TINSLEY, steps=options.steps, batch=options.batch, validations=10)
+    size = {"steps": options.steps, "batch": options.batch, "validations": 10}
+    config = dataclasses.replace(TINSLEY, distance=DISTANCES[options.distance], **size)
     noise = fit_snr_given_flux(flux, sigma, np.ones(flux.shape, bool))
     setup = make_setup(
         config, (space, tables), (noise, selection), (flux, sigma),
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=2048)
+    parser.add_argument("--distance", choices=tuple(DISTANCES), default="characteristic")
     parser.add_argument("--draws", type=int, default=256)
     parser.add_argument("--runs", type=Path, default=Path("runs/roads"))
     options = parser.parse_args()
