@@ -55,6 +55,14 @@ def test_between_samples_of_one_population_it_is_a_chi_squared(distance):
     assert np.var(values) == pytest.approx(2 * np.mean(values), rel=0.6)  # 3.5 of its errors
 
 
+def test_a_short_catalogue_has_fewer_waves():
+    """As many as its galaxies tell the covariance of."""
+    short = CharacteristicDistance(40).fitted(sample(0, 200))
+    assert (short.n_waves, short.sharpness, short.waves.phase.shape) == (25, 12.5, (25,))
+    again = [200 * apart(short, sample(10 + i, 400), sample(60 + i, 400)) for i in range(40)]
+    assert np.mean(again) / short.n_waves == pytest.approx(1.0, abs=0.35)
+
+
 @pytest.mark.slow
 def test_it_sees_a_narrow_sequence_that_transport_hardly_does():
     """A fifth of the galaxies on a thin sheet or on a thicker one, in units of the noise."""

@@ -14,6 +14,8 @@ from tinsley.population.distance import AbstractDistance
 
 _RIDGE = 1e-3
 """Added to the waves' covariance, in units of its mean variance: less is rounding's."""
+_GALAXIES_A_WAVE = 8
+"""Fewer do not tell the waves' covariance."""
 _AT_ONCE = 65_536
 
 
@@ -50,7 +52,7 @@ class CharacteristicDistance(AbstractDistance):
     would be favoured whose waves scatter less, by more than the catalogue's noise.
 
     Attributes:
-        n_waves: Cosines, in equal numbers of each scale.
+        n_waves: Cosines, in equal numbers of each scale; `fitted` takes fewer of a short catalogue.
         scales: Standard deviations of the wave vectors where the catalogue's covariance is 1.
         waves: What a catalogue has fixed; `fitted` gives it.
 
@@ -71,19 +73,19 @@ class CharacteristicDistance(AbstractDistance):
 
     def fitted(self, points: np.ndarray) -> CharacteristicDistance:
         rng, k = np.random.default_rng(0), points.shape[1]
+        number = min(self.n_waves, max(1, len(points) // _GALAXIES_A_WAVE))
         points = np.asarray(points, float)
         round_ = np.linalg.inv(np.linalg.cholesky(np.cov(points.T) + 1e-9 * np.eye(k))).T
-        length = np.resize(np.asarray(self.scales), self.n_waves)
-        vector = round_ @ (rng.normal(size=(k, self.n_waves)) * length)
-        phase = rng.uniform(0, 2 * np.pi, self.n_waves)
+        length = np.resize(np.asarray(self.scales), number)
+        vector = round_ @ (rng.normal(size=(k, number)) * length)
+        phase = rng.uniform(0, 2 * np.pi, number)
         some = points[rng.permutation(len(points))[:_AT_ONCE]]
-        covariance = np.cov(np.cos(some @ vector + phase).T)
-        ridge = _RIDGE * np.trace(covariance) / self.n_waves
-        factor = np.linalg.cholesky(covariance + ridge * np.eye(self.n_waves))
+        covariance = np.atleast_2d(np.cov(np.cos(some @ vector + phase).T))
+        ridge = _RIDGE * np.trace(covariance) / number
+        factor = np.linalg.cholesky(covariance + ridge * np.eye(number))
         arrays = (vector, phase, np.linalg.inv(factor))
-        return dataclasses.replace(
-            self, waves=Waves(*(jnp.asarray(array, dtype=float) for array in arrays))
-        )
+        waves = Waves(*(jnp.asarray(array, dtype=float) for array in arrays))
+        return dataclasses.replace(self, n_waves=number, waves=waves)
 
     def bound(self, points: Float[Array, "n k"]) -> CharacteristicDistance:
         waves = self._waves()
