@@ -14,6 +14,7 @@ import pytest
 
 from tinsley.catalog import population as ensemble
 from tinsley.cli.main import run
+from tinsley.cli.population import advice
 from tinsley.io.catalogs import load_sample_catalog_path
 from tinsley.io.checkpoints import TrainingFolder
 from tinsley.io.populations import load_population
@@ -213,3 +214,10 @@ def killed_at(number: int, save):
         save(self, state, history)
 
     return wrapped
+
+
+def test_the_advice_on_a_bad_match_depends_on_the_distance():
+    blunt = configs.TINSLEY
+    sharp = dataclasses.replace(blunt, distance=configs.DISTANCES["characteristic"])
+    assert "--steps 4000), or let the data count for more" in advice(1.5, blunt)
+    assert "take --distance sliced" in advice(1.5, sharp)

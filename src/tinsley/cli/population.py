@@ -121,11 +121,19 @@ def population(
     fitted = fit_with_bar(setup, chosen, settings, out, head)
     worst = save_ensemble(fitted, setup, derived_tables, settings, out, head)
     if worst > BADLY_MATCHED:
-        console.print(
-            f"Not all members explain the photometry (a ratio of 1 would; {worst:.2f}): train "
-            f"longer (--steps {2 * chosen.steps}), or let the data count for more "
-            "(--distance characteristic)."
-        )
+        console.print(advice(worst, chosen))
+
+
+def advice(worst: float, chosen: PopulationConfig) -> str:
+    """What to do about members whose photometry is `worst` times its sampling noise away."""
+    start = f"Not all members explain the photometry (a ratio of 1 would; {worst:.2f}): train "
+    start += f"longer (--steps {2 * chosen.steps})"
+    if chosen.distance.sharpness == 1:
+        return f"{start}, or let the data count for more (--distance characteristic)."
+    return (
+        f"{start}. If that does not help, no population makes these galaxies exactly, and a sharp "
+        "distance follows the misfit: take --distance sliced."
+    )
 
 
 def _prior(prior: str, begun: Path | None) -> str:
