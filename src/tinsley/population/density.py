@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from tinsley.density.coupling import INTERVAL, MIN_SLOPE, MIN_WIDTH, coupling_layers
 
 FLOW: dict[str, Any] = {"kind": "flow", "layers": 6, "width": 64, "depth": 2, "knots": 8}
-"""Tinsley's default. Of the sizes that were tried (benchmarks/results/population_sizes.json) none is
-better by more than members scatter."""
+"""Tinsley's default. Of the sizes that were tried (benchmarks/results/population_sizes.json)
+none is better by more than members scatter."""
 
 POPSED: dict[str, Any] = {"kind": "flow", "layers": 20, "width": 100, "depth": 2, "knots": 60}
 """PopSED's (Li et al. 2023): 20 blocks, 60 bins, 100 hidden units."""
