@@ -92,6 +92,7 @@ def test_simulated_galaxies_are_a_catalogue_with_their_truth(tmp_path, monkeypat
     assert snr.max() < 1.01 / (0.4 * np.log(10) * survey.error_floor_mag.min())
 
 
+@pytest.mark.slow
 def test_simulated_scatter_is_what_infer_will_assume(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out, parameters = tmp_path / "simulated.parquet", tmp_path / "truth.csv"

@@ -80,6 +80,7 @@ def test_log_density_is_that_of_data_and_noise(known, key):
     np.testing.assert_allclose(found, expected, atol=5e-3)  # float32 over 60 steps; values are ~10
 
 
+@pytest.mark.slow
 def test_draws_have_the_moments_of_data_and_noise(known, key):
     model, mean, covariance = known
     number = 20_000

@@ -39,6 +39,7 @@ LOG_WEIGHTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_weight", LOG_WEIGHTS.values(), ids=LOG_WEIGHTS.keys())
 def test_smoothing_is_that_of_arviz(log_weight):
     log_weight = log_weight.astype(np.float32).astype(float)

@@ -147,6 +147,7 @@ def test_the_truth_is_at_the_noise_and_the_prior_is_not(setup, truth, space):
     assert float(parts.kl) == pytest.approx(float(divergence), abs=0.15)
 
 
+@pytest.mark.slow
 def test_a_member_is_judged_by_several_looks_at_it(setup, space):
     """By which its validation loss is the less noisy, to half in theory."""
     population = make_population(CONFIG.density, space.n_dim, key=KEY)

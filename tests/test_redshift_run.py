@@ -393,6 +393,7 @@ def test_wrong_arguments(change, words, posterior):
         posterior.infer(**arrays([0, 1, 2]), **change, **QUICK)
 
 
+@pytest.mark.slow
 def test_a_pair_of_numbers_is_two_redshifts(posterior):
     result = posterior.infer(**arrays([0, 1]), redshift=(0.052, 0.058), **QUICK)
     assert result.table["redshift"].tolist() == [0.052, 0.058]

@@ -86,6 +86,7 @@ def kept_by_luck(flux_true, seed):
     return flux, PARTLY.keeps(flux, sigma, key=jax.random.key(seed + 1))
 
 
+@pytest.mark.slow
 def test_an_incomplete_survey_is_what_dice_leave_of_it():
     flux, kept = kept_by_luck(truth(400_000, 0), 3)
     assert 0.1 < kept.mean() < 0.5
@@ -95,6 +96,7 @@ def test_an_incomplete_survey_is_what_dice_leave_of_it():
         assert ks_2samp(ours[:, band], flux[kept][:20_000, band]).statistic < 0.02
 
 
+@pytest.mark.slow
 def test_the_probability_of_being_kept_is_the_share_that_are():
     many = jnp.repeat(truth(20, 4), 4000, axis=0)
     share = kept_by_luck(many, 5)[1].reshape(20, 4000).mean(axis=1)
@@ -102,6 +104,7 @@ def test_the_probability_of_being_kept_is_the_share_that_are():
     np.testing.assert_allclose(predicted.reshape(20, 4000).mean(axis=1), share, atol=0.035)
 
 
+@pytest.mark.slow
 def test_weights_of_one_over_the_probability_undo_the_selection():
     """PopSED's reweighting after the fact."""
     flux_true = truth(300_000, 6)

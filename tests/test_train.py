@@ -290,6 +290,7 @@ def test_stored_pairs_stay_together_and_all_are_drawn(key):
     assert len(np.unique(points)) == 50
 
 
+@pytest.mark.slow
 def test_a_stored_set_is_that_of_its_key_and_its_chunks_differ(small_simulator, key, monkeypatch):
     monkeypatch.setattr(pairs_module, "_CHUNK", 64)
     fresh = FreshPairs(small_simulator, posterior_pairs, 8)
