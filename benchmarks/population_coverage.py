@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--runs", type=Path, default=Path("runs/coverage"))
-    parser.add_argument("--distance", choices=tuple(DISTANCES), default="characteristic")
+    parser.add_argument("--distance", choices=tuple(DISTANCES), default="sliced")
     parser.add_argument("--out", type=Path, help="default: results/population_coverage-*.json")
     options = parser.parse_args()
     size = {"steps": options.steps, "batch": options.batch, "validations": 10, "patience": 10}
