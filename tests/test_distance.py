@@ -138,9 +138,9 @@ def mean_length_in_space() -> float:
 
 def test_sinkhorn_at_little_blur_is_exact_transport():
     ot = pytest.importorskip("ot")
-    x, y, even = sample(0, 60), sample(1, 70, (1.0, 0, 0)), np.full
+    x, y = sample(0, 60), sample(1, 70, (1.0, 0, 0))
     cost = ot.dist(np.asarray(x, float), np.asarray(y, float))
-    exact = ot.emd2(even(60, 1 / 60), even(70, 1 / 70), cost)
+    exact = ot.emd2(np.full(60, 1 / 60), np.full(70, 1 / 70), cost)
     found = between(Sinkhorn(((0.0, 0.05),), 2000), x, y)
     assert float(found) == pytest.approx(exact, rel=0.05)
 

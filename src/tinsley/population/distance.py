@@ -85,8 +85,7 @@ class SlicedWasserstein(AbstractCloudDistance):
     """Mean over random directions of the squared 2-Wasserstein distance between projections.
 
     Directions come in orthogonal sets, which spread better than independent ones. Exact for each
-    direction. A Gaussian that is shifted by s has s^2 / k, where k is the number
-    of columns.
+    direction. A Gaussian that is shifted by s has s^2 / k, where k is the number of columns.
 
     Attributes:
         n_projections: Directions; rounded up to whole orthogonal sets.
