@@ -12,13 +12,23 @@ import pytest
 
 from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
+from tinsley.io.catalogs import open_catalog
 from tinsley.io.models import build_model
-from tinsley.io.populations import load_population, member_folder, read_prior, save_population
+from tinsley.io.populations import (
+    load_population,
+    member_folder,
+    read_prior,
+    read_whole_rows,
+    save_population,
+)
 from tinsley.io.results import write_parquet
+from tinsley.io.surveys import load_survey
 from tinsley.observe.noise import SnrGivenFlux
+from tinsley.observe.survey import FLUX_PER_MAG
 from tinsley.parameters import default_space
 from tinsley.population.density import MIXTURE, make_population
 from tinsley.population.space import PopulationSpace
+from tinsley.population.synthetic import parse_selection
 
 CONFIG = MIXTURE | {"components": 2}
 
@@ -57,6 +67,22 @@ def test_everything_comes_back(folder):
     assert [float(m.mean[0, 0]) for m in found.members] == pytest.approx([0.3, -0.2])
     assert found.selection.flux_min[2] == pytest.approx(10 ** (0.4 * (22.5 - 19.8)))
     assert isinstance(found.noise, SnrGivenFlux)
+
+
+@pytest.mark.parametrize("quoted", [0.04, 1e-9])
+def test_errors_are_those_that_the_table_quotes(tmp_path, quoted):
+    """Not with the floor, which galaxies share; of an error far below it a tenth of the floor."""
+    survey, flux = load_survey("sdss"), np.linspace(10, 1000, 4)
+    columns = {"object_id": np.arange(4)}
+    for band in survey.bands:
+        columns |= {f"flux_{band}": flux, f"flux_err_{band}": quoted * flux}
+    write_parquet(tmp_path / "rows.parquet", columns, {})
+    catalog = open_catalog(tmp_path / "rows.parquet", survey, needs_redshift=False)
+    rows, counts = read_whole_rows(catalog, parse_selection("", survey.bands))
+    assert counts["used"] == 4
+    floor = survey.error_floor_mag * FLUX_PER_MAG
+    expected = np.maximum(quoted, 0.1 * floor)
+    np.testing.assert_allclose(rows.sigma, expected * flux[:, None], rtol=1e-6)
 
 
 def test_galaxies_at_other_redshifts_do_not_shift_a_prior(tmp_path):

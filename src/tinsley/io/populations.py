@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from tinsley.io.parameters import read_parameters
 from tinsley.io.results import write_json, write_parquet
 from tinsley.observe.noise import AbstractNoise, noise_from_dict
 from tinsley.observe.photometry import BandTables
-from tinsley.observe.survey import Photometry, with_redshift_range
+from tinsley.observe.survey import Photometry, Survey, with_redshift_range
 from tinsley.parameters import param_space_from_dict
 from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.reference import Reference, fit_reference, uniform_reference
@@ -35,6 +36,7 @@ from tinsley.status import Status
 
 TABLE, MANIFEST = "population.parquet", "manifest.json"
 UNIFORM = "uniform"
+_LEAST_OF_FLOOR = 0.1
 
 
 def read_whole_rows(
@@ -43,6 +45,10 @@ def read_whole_rows(
     redshift_range: tuple[float, float] | None = None,
 ) -> tuple[Photometry, dict[str, int]]:
     """The galaxies that have every band and pass the cut, and how many were left out, and why.
+
+    Their errors are those that the table quotes, without the survey's floor: that stands for the
+    calibration and the models, whose errors galaxies share. It does not scatter them, and as noise
+    it would blur a population more than the survey does.
 
     Args:
         catalog: The galaxies.
@@ -53,7 +59,7 @@ def read_whole_rows(
     Raises:
         InputError: A band is measured nowhere; redshifts that matter are not exact.
     """
-    rows = next(catalog.chunks(catalog.n_rows))
+    rows = _with_quoted_errors(next(catalog.chunks(catalog.n_rows)), catalog.survey)
     if redshift_range is not None:
         rows = _at_known_redshifts(rows, redshift_range)
     usable, elsewhere = rows.usable, rows.status == Status.REDSHIFT_OUT_OF_RANGE
@@ -75,6 +81,13 @@ def read_whole_rows(
         "used": int(kept.sum()),
     }
     return rows.take(kept), counts
+
+
+def _with_quoted_errors(rows: Photometry, survey: Survey) -> Photometry:
+    """Errors without the floor; a tenth of it at least, where a table quotes none of its own."""
+    sigma = survey.measured_sigma(rows.flux, rows.sigma)
+    least = _LEAST_OF_FLOOR * survey.floor_nmgy(rows.flux)
+    return dataclasses.replace(rows, sigma=np.maximum(sigma, least))
 
 
 def _at_known_redshifts(rows: Photometry, redshift_range: tuple[float, float]) -> Photometry:
