@@ -389,13 +389,14 @@ def time_step(config, model, catalog) -> float:
     setup = make_setup(
         small, model, (gama_like_noise(), NONE), catalog, centre, key=jax.random.key(0)
     )
-    schedule = small.schedule(small.rate)
+    schedule, problem = small.schedule(small.rate), setup.problem
+    problem = dataclasses.replace(problem, distance=problem.distance.bound(problem.observed))
     population = make_population(small.density, model[0].n_dim, key=jax.random.key(0))
     state, seconds = start_training(population, schedule), []
     for _ in range(4):
         started = time.perf_counter()
         state, losses = train_block(
-            (setup.problem, population_loss, schedule, 4), state, jax.random.key(1)
+            (problem, population_loss, schedule, 4), state, jax.random.key(1)
         )
         jax.block_until_ready(eqx.filter((state, losses), eqx.is_array))
         seconds.append((time.perf_counter() - started) / 4)
