@@ -13,7 +13,7 @@ import pytest
 from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
 from tinsley.io.catalogs import open_catalog
-from tinsley.io.models import build_model
+from tinsley.io.models import build_model, build_tables
 from tinsley.io.populations import (
     load_population,
     member_folder,
@@ -93,13 +93,29 @@ def test_galaxies_at_other_redshifts_do_not_shift_a_prior(tmp_path):
     )
     theta = wide.theta(jax.random.normal(jax.random.key(0), (1500, wide.n_dim)))
     write_parquet(tmp_path / "all.parquet", {k: np.asarray(v) for k, v in theta.items()}, {})
-    found = read_prior(str(tmp_path / "all.parquet"), space, build_model())
+    found = read_prior(str(tmp_path / "all.parquet"), space, build_model(), None)
     inside = (theta["redshift"] > 0.1) & (theta["redshift"] < 0.3)
     x = np.asarray(space.unbounded({name: value[inside] for name, value in theta.items()}))
     np.testing.assert_allclose(found.mean, x.mean(axis=0), atol=1e-3)
     narrow = PopulationSpace(default_space(), make_cosmology(), (0.1, 0.11))
     with pytest.raises(InputError, match="at redshifts 0.1-0.11"):
-        read_prior(str(tmp_path / "all.parquet"), narrow, build_model())
+        read_prior(str(tmp_path / "all.parquet"), narrow, build_model(), None)
+
+
+def test_a_prior_by_name_centres_the_references_on_its_galaxies():
+    """More volume lies far away, and most galaxies are small; of all else it says nothing."""
+    physics = build_model()
+    _, derived_tables = build_tables(load_survey("sdss").filters, (0.01, 0.6), physics)
+    space = PopulationSpace(default_space(), make_cosmology(), (0.01, 0.6))
+    found = read_prior("volume_mass_function", space, physics, derived_tables)
+    redshift, mass, *rest = np.asarray(found.mean)
+    width = np.sqrt(np.diagonal(found.factor @ found.factor.T))
+    assert redshift == pytest.approx(0.74, abs=0.05)
+    assert width[0] == pytest.approx(0.77, abs=0.05)
+    assert mass == pytest.approx(-0.83, abs=0.1)  # its low end is that of the mass function
+    assert np.abs(rest).max() < 0.15
+    with pytest.raises(InputError, match="volumes"):
+        read_prior("volumes", space, physics, derived_tables)
 
 
 def test_what_is_no_finished_run_is_refused(folder):

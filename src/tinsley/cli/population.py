@@ -49,8 +49,8 @@ def population(
     prior: Annotated[
         str,
         typer.Option(
-            help="uniform; a table of galaxies with all parameters; or a folder that `tinsley "
-            "infer` has written."
+            help="uniform; a prior by name (volume_mass_function) or a .toml file; a table of "
+            "galaxies with all parameters; or a folder that `tinsley infer` has written."
         ),
     ] = "uniform",
     begun: Annotated[
@@ -208,7 +208,7 @@ def _setup(
         tables, derived_tables = build_tables(survey.filters, redshifts)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         learned = Path(prior).is_dir()
-        centre = read_prior(UNIFORM if learned else prior, space, model)
+        centre = read_prior(UNIFORM if learned else prior, space, model, derived_tables)
         noise = fit_snr_given_flux(flux, sigma, used.mask)
         key = jax.random.key(seed)
         told = used.redshift if known else None

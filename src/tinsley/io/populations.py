@@ -10,33 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Array
 
 import tinsley
 from tinsley.cosmology import make_cosmology
 from tinsley.errors import InputError
+from tinsley.infer.prior import draw_prior
 from tinsley.io.catalogs import Catalog
 from tinsley.io.checkpoints import load_best
 from tinsley.io.completeness import completeness_from_dict
 from tinsley.io.models import build_tables
 from tinsley.io.parameters import read_parameters
+from tinsley.io.priors import PriorFile, load_prior, prior_names
 from tinsley.io.results import write_json, write_parquet
 from tinsley.observe.noise import AbstractNoise, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.observe.survey import Photometry, Survey, with_redshift_range
-from tinsley.parameters import param_space_from_dict
+from tinsley.parameters import Theta, param_space_from_dict
 from tinsley.population.density import AbstractPopulation, make_population
 from tinsley.population.reference import Reference, fit_reference, uniform_reference
-from tinsley.population.space import PopulationSpace
+from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.synthetic import Selection, parse_selection
+from tinsley.sps.derived import DerivedTables
 from tinsley.sps.galaxy import GalaxyModel
 from tinsley.status import Status
 
 TABLE, MANIFEST = "population.parquet", "manifest.json"
 UNIFORM = "uniform"
 _LEAST_OF_FLOOR = 0.1
+_PRIOR_DRAWS = 200_000
 
 
 def read_whole_rows(
@@ -99,26 +105,53 @@ def _at_known_redshifts(rows: Photometry, redshift_range: tuple[float, float]) -
     return with_redshift_range(rows, *redshift_range)
 
 
-def read_prior(name: str, space: PopulationSpace, model: GalaxyModel) -> Reference:
-    """The centre of the hyperprior: "uniform", or a table of galaxies that are like the population.
+def read_prior(
+    name: str, space: PopulationSpace, model: GalaxyModel, derived_tables: DerivedTables
+) -> Reference:
+    """The centre of the hyperprior: mean and covariance, in the unbounded space, of a prior.
 
-    Of a table (every parameter and `redshift`; the `population.parquet` of another run is one) the
-    mean and the covariance in the unbounded space count, without galaxies at other redshifts.
+    Args:
+        name: "uniform"; a prior by name or a .toml file, as `tinsley infer --prior` takes them; or
+            a table of galaxies that are like the population, with every parameter and `redshift`
+            (the `population.parquet` of another run is one), of which those at other redshifts do
+            not count.
+        space: Where the population lives.
+        model: What the table's parameters are checked against.
+        derived_tables: For priors on derived properties.
 
     Raises:
-        InputError: The table can not be read, or holds too few galaxies.
+        InputError: The table can not be read, or holds too few galaxies; no such prior.
     """
     if name == UNIFORM:
         return uniform_reference(space.n_dim)
-    (low, high), theta = space.redshift_range, read_parameters(name, model)
-    inside = (theta["redshift"] > low) & (theta["redshift"] < high)
-    number = int(inside.sum())
+    if name in prior_names() or Path(name).suffix == ".toml":
+        theta, weight = _draw(load_prior(name), space, derived_tables)
+    else:
+        theta = read_parameters(name, model)
+        low, high = space.redshift_range
+        inside = (theta[REDSHIFT] > low) & (theta[REDSHIFT] < high)
+        theta = {key: value[inside] for key, value in theta.items()}
+        weight = jnp.full(int(inside.sum()), 1 / max(int(inside.sum()), 1))
+    number = 0 if not len(weight) else 1 / float(jnp.sum(weight**2))
     if number < 20 * space.n_dim:
+        low, high = space.redshift_range
         raise InputError(
-            f"prior {name} holds {number} galaxies at redshifts {low:g}-{high:g}; expected at "
+            f"prior {name} holds {number:.0f} galaxies at redshifts {low:g}-{high:g}; expected at "
             f"least {20 * space.n_dim}."
         )
-    return fit_reference(space.unbounded({key: value[inside] for key, value in theta.items()}))
+    return fit_reference(space.unbounded(theta), weight)
+
+
+def _draw(
+    prior: PriorFile, space: PopulationSpace, derived_tables: DerivedTables
+) -> tuple[Theta, Array]:
+    """Weighted galaxies of a prior."""
+    parts = space.space, derived_tables, space.redshift_range, prior.entries
+    try:
+        values, weight = draw_prior(*parts, _PRIOR_DRAWS, key=jax.random.key(0))
+    except ValueError as problem:
+        raise InputError(f"prior {prior.name}: {problem}") from problem
+    return {name: values[name] for name in (REDSHIFT, *space.space.names)}, weight
 
 
 def save_population(

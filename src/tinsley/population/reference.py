@@ -69,11 +69,17 @@ def uniform_reference(n_dim: int) -> Reference:
     return Reference(jnp.zeros(n_dim), jnp.eye(n_dim))
 
 
-def fit_reference(x: Float[Array, "n d"]) -> Reference:
-    """The Gaussian of the same mean and covariance as draws in the unbounded space."""
-    mean = jnp.mean(x, axis=0)
+def fit_reference(x: Float[Array, "n d"], weight: Float[Array, " n"] | None = None) -> Reference:
+    """The Gaussian of the same mean and covariance as draws in the unbounded space.
+
+    Args:
+        x: The draws.
+        weight: Of each, which sum to 1; None where all count the same.
+    """
+    share = jnp.full(x.shape[0], 1 / x.shape[0]) if weight is None else weight
+    mean = share @ x
     offset = x - mean
-    covariance = offset.T @ offset / x.shape[0] + 1e-4 * jnp.eye(x.shape[1])
+    covariance = (offset * share[:, None]).T @ offset + 1e-4 * jnp.eye(x.shape[1])
     return Reference(mean, jnp.linalg.cholesky(covariance))
 
 
