@@ -161,10 +161,17 @@ def _total(scenes: Scenes, of_disc: dict, of_bulge: dict) -> dict[str, Array]:
 def _appearance(scenes: Scenes, shapes: Shapes) -> dict[str, Array]:
     """The rest of the truth, for the table."""
     light = scenes.bulge_flux / (scenes.bulge_flux + scenes.disc_flux)
-    looks = ("bulge_fraction", "cos_inclination", "disc_axis_ratio", "sersic_index")
+    axes = ("disc_axis_ratio", "bulge_axis_ratio")
+    looks = ("bulge_fraction", "cos_inclination", *axes, "sersic_index")
     radii = {f"{c}_radius_arcsec": getattr(shapes, f"{c}_radius_arcsec") for c in ("disc", "bulge")}
+    fluxes = {
+        f"{component}_flux_{band}": getattr(scenes, f"{component}_flux")[:, b]
+        for component in ("disc", "bulge")
+        for b, band in enumerate(SDSS_BANDS)
+    }
     return (
         {"bulge_to_total_r": light[:, R_BAND]}
+        | fluxes
         | {name: scenes.looks[name] for name in looks}
         | radii
         | {"psf_fwhm_arcsec": shapes.psf_fwhm_arcsec[:, 0]}
