@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import sys
@@ -15,19 +16,20 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
-from tinsley.catalog.lesson import read_lesson
+from tinsley.catalog.lesson import measured, read_lesson
 from tinsley.cli import training
 from tinsley.cli.main import run
+from tinsley.density.encoders import TINSLEY as RINGS
 from tinsley.density.encoders import YUNUS2025 as PLAIN_ENCODER
 from tinsley.density.flow_matching import TINSLEY
 from tinsley.density.train import Schedule
 from tinsley.errors import InputError
 from tinsley.infer import property_spec
-from tinsley.infer.properties import STATISTICS
+from tinsley.infer.properties import STATISTICS, make_property_network
 from tinsley.infer.property_spec import PROPERTY_CONFIGS, PropertyConfig
 from tinsley.io.model_files import model_kind
 from tinsley.io.models import load_posterior
-from tinsley.io.property_models import load_properties
+from tinsley.io.property_models import load_properties, property_posterior
 from tinsley.io.property_tables import SHARES, read_properties, split_by_name
 from tinsley.io.results import write_csv, write_parquet
 from tinsley.io.surveys import load_survey
@@ -294,6 +296,25 @@ def test_photometry_alone_and_images_alone_are_lessons_too(made):
     np.testing.assert_allclose(cube.scale.softening, 1.0, rtol=0.1)
 
 
+def test_what_is_measured_once_is_what_inference_measures(made):
+    """An encoder without weights leaves no image in the lesson, and the same condition."""
+    light, where = (load_survey("sdss"), None, False), (made / "cutouts", None)
+    lesson = read_lesson(made / "t.parquet", ("oh",), light, where)
+    sizes = (lesson.told.shape[1], 3, 1)
+    spec = dataclasses.replace(lesson.spec, matching=MATCHING, encoder=RINGS)
+    network = make_property_network(MATCHING, RINGS, sizes, key=jax.random.key(0))
+    once, fitted = measured(lesson, network)
+    assert once.images is None
+    learnt = once.told[once.rows["training"]][:, sizes[0] :]
+    np.testing.assert_allclose(learnt.mean(axis=0), 0.0, atol=1e-4)
+    posterior = property_posterior(spec, fitted)
+    for row in (0, len(once.told) - 1):
+        condition = posterior.condition(lesson.told[row], lesson.images[row])
+        np.testing.assert_allclose(condition, once.told[row], atol=1e-3)
+    learning = make_property_network(MATCHING, SMALL.encoder, sizes, key=jax.random.key(0))
+    assert measured(lesson, learning) == (lesson, learning)
+
+
 SDSS = Path(__file__).resolve().parents[2] / "shared" / "data" / "sdss_images"
 
 
@@ -301,6 +322,7 @@ SDSS = Path(__file__).resolve().parents[2] / "shared" / "data" / "sdss_images"
 def test_cutouts_of_sdss_tell_of_metallicity(tmp_path):
     """400 to learn from, 100 to judge by: an rmse of 0.11 where the spread is 0.18 was measured.
 
+    By an encoder that learns: of so few galaxies, turned and shifted, it makes the more of them.
     Asked for are 0.8 of the spread, three bootstrap errors from that, and a coverage of 68 % to
     three binomial errors.
     """
@@ -308,7 +330,7 @@ def test_cutouts_of_sdss_tell_of_metallicity(tmp_path):
         pytest.skip(f"{SDSS} is not there: 500 cutouts of SDSS with metallicities")
     out, words = tmp_path / "oh.tinsley", ("--pixels", 32, "--batch", 64, "--steps", 300)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys.modules[__name__], "SMALL", PROPERTY_CONFIGS["tinsley"])
+        patched.setattr(sys.modules[__name__], "SMALL", PROPERTY_CONFIGS["convolutions"])
         code, said = call(
             "train", "properties", SDSS / "catalogs" / "train.csv", "--columns", "oh_p50",
             "--images", SDSS / "train", "--out", out, "--run", tmp_path / "run", *words,

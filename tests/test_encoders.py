@@ -16,10 +16,15 @@ from tinsley.density.encoders import (
     fit_asinh_scale,
     make_encoder,
 )
+from tinsley.density.rings import ring_numbers
 from tinsley.errors import InputError
 
-SMALL = {"yunus2025": {"widths": [8, 8, 16, 24]}, "tinsley": {"widths": [8, 8, 16, 16], "size": 12}}
-SIZES = {"yunus2025": 24, "tinsley": 12}
+SMALL = {
+    "yunus2025": {"widths": [8, 8, 16, 24]},
+    "convolutions": {"widths": [8, 8, 16, 16], "size": 12},
+    "tinsley": {"rings": 5},
+}
+SIZES = {"yunus2025": 24, "convolutions": 12, "tinsley": 5 + 10 + 4 + 30}
 N_BANDS = 3
 
 
@@ -43,7 +48,9 @@ def test_any_image_becomes_a_vector_of_the_same_length(encoder, name, shape, key
     assert np.all(np.isfinite(vector))
 
 
-def test_gradients_reach_every_weight_and_are_finite(encoder, key):
+def test_gradients_reach_every_weight_and_are_finite(encoder, name, key):
+    if name == "tinsley":
+        pytest.skip("it has no weights: it measures")
     images = jax.random.normal(key, (4, N_BANDS, 32, 32))
     slope = eqx.filter_jit(eqx.filter_grad(lambda e: jnp.sum(jax.vmap(e)(images) ** 2)))(encoder)
     for leaf in jax.tree.leaves(slope):
@@ -78,8 +85,78 @@ def test_the_paper_s_encoder():
 
 
 def test_unknown_encoder_is_refused(key):
-    with pytest.raises(ValueError, match="unknown encoder 'vit'; expected plain or residual"):
+    message = "unknown encoder 'vit'; expected one of plain, residual, rings"
+    with pytest.raises(ValueError, match=message):
         make_encoder({"encoder": "vit"}, N_BANDS, key=key)
+
+
+# --- rings ---
+
+
+RINGS = 8
+
+
+def galaxy(axis_ratio=1.0, turned_rad=0.0, centre=(0.0, 0.0), colours=(1.0, 2.0, 4.0)):
+    """A Gaussian, 6 pixels along its major axis, without noise, as `AsinhScale` gives it."""
+    y, x = np.mgrid[-24:24, -24:24] + 0.5
+    x, y = x - centre[0], y - centre[1]
+    along = x * np.cos(turned_rad) + y * np.sin(turned_rad)
+    across = y * np.cos(turned_rad) - x * np.sin(turned_rad)
+    light = 500.0 * np.exp(-0.5 * (along**2 + (across / axis_ratio) ** 2) / 36.0)
+    return jnp.arcsinh(jnp.asarray(np.multiply.outer(colours, light)))
+
+
+def parts(image):
+    """Light, steps, colours, second and fourth cosines of the rings of a three-band image."""
+    ends = np.cumsum([RINGS, RINGS - 1, 2 * RINGS, 3 * RINGS])
+    light, steps, colours, second, fourth = np.split(np.asarray(ring_numbers(image, RINGS)), ends)
+    return light, steps, colours.reshape(RINGS, 2), second.reshape(-1, 3), fourth.reshape(-1, 3)
+
+
+def test_rings_hold_the_light_of_a_gaussian():
+    """Between radii a and b it has exp(-a^2 / 2 s^2) - exp(-b^2 / 2 s^2) of it; rings follow."""
+    edge = np.geomspace(1.0, 0.44 * 48, RINGS)
+    inside = 1 - np.exp(-0.5 * (edge / 6.0) ** 2)
+    steps = parts(galaxy())[1]
+    expected = np.diff(np.log(np.diff(inside, prepend=0.0)))
+    np.testing.assert_allclose(steps[3:-1], expected[3:-1], atol=0.06)  # of many pixels each
+
+
+def test_colours_are_those_of_the_bands():
+    np.testing.assert_allclose(parts(galaxy())[2][:-1], np.log(2.0), atol=1e-3)
+
+
+@pytest.mark.parametrize("turned_rad", [0.0, 0.5, 2.1])
+def test_flat_galaxies_are_flat_whichever_way_they_lie(turned_rad):
+    round_, oval, flat = (parts(galaxy(q, turned_rad))[3][5] for q in (1.0, 0.7, 0.4))
+    np.testing.assert_allclose(round_, 0.0, atol=0.02)
+    assert np.all(oval > 0.1)
+    assert np.all(flat > oval + 0.1)
+    np.testing.assert_allclose(flat, parts(galaxy(0.4))[3][5], atol=0.02)
+
+
+def test_the_eight_turns_are_measured_alike(key):
+    image = galaxy(0.5, 0.7) + 0.3 * jax.random.normal(key, (3, 48, 48))
+    each = jax.vmap(lambda k: ring_numbers(dihedral(image, k), RINGS))(jnp.arange(8))
+    np.testing.assert_allclose(each, jnp.broadcast_to(each[0], each.shape), atol=2e-4)
+
+
+def test_rings_follow_a_galaxy_that_is_not_in_the_middle():
+    one, other = (ring_numbers(galaxy(0.6, 0.4, c), RINGS) for c in ((0, 0), (2.0, -1.0)))
+    np.testing.assert_allclose(one[:-24], other[:-24], atol=0.02)
+    moved = ring_numbers(galaxy(0.6, 0.4, (0.5, 0.3)), RINGS)
+    np.testing.assert_allclose(one[3:RINGS], moved[3:RINGS], atol=0.05)  # a part of a pixel
+
+
+def test_numbers_are_in_units_of_the_training_set(key):
+    encoder = make_encoder(ENCODERS["tinsley"], 3, key=key)
+    numbers = np.random.default_rng(0).normal(3.0, 2.0, (500, encoder.size))
+    numbers[:, 4] = 1.0
+    fitted = encoder.fitted(numbers)
+    standard = np.asarray(fitted.standard(jnp.asarray(numbers)))
+    np.testing.assert_allclose(standard.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(np.delete(standard.std(axis=0), 4), 1.0, atol=1e-4)
+    assert float(jnp.max(jnp.abs(fitted(1e4 * jnp.ones((3, 32, 32)))))) <= 10.0
 
 
 # --- augmentation ---

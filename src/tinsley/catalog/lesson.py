@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from tinsley.catalog.batch import as_observation
 from tinsley.cosmology import make_cosmology
-from tinsley.density.encoders import fit_asinh_scale
+from tinsley.density.encoders import RingEncoder, fit_asinh_scale
+from tinsley.density.rings import ring_numbers
 from tinsley.errors import InputError
 from tinsley.infer.properties import (
     Galaxies,
     ImageScale,
+    PropertyNetwork,
     StoredGalaxies,
     fit_stretched_scale,
     raw_features,
     scale_to_dict,
+    scaled,
     standard_features,
 )
 from tinsley.infer.property_spec import PropertySpec
@@ -48,6 +55,7 @@ Light = tuple[Survey | None, str | None, bool]
 Pictures = tuple[Path | None, int | None]
 """Images or none, and the side to average them to."""
 _PIECE = 65_536
+_PIECE_OF_IMAGES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,32 @@ class Lesson:
         images = None if self.images is None else jnp.asarray(self.images[rows])
         galaxies = Galaxies(jnp.asarray(self.told[rows]), images)
         return StoredGalaxies(theta, galaxies, self.scale, number, max_shift)
+
+
+def measured(lesson: Lesson, network: PropertyNetwork) -> tuple[Lesson, PropertyNetwork]:
+    """Images seen once and for all, by an encoder that has nothing to learn.
+
+    Returns:
+        The lesson, with the encoder's vectors beside the features in place of images, which is what
+        the network's condition is; and the network, its encoder standardised by the training set.
+        Both as they were where the encoder learns, or there are no images.
+    """
+    encoder = network.encoder
+    if lesson.images is None or not isinstance(encoder, RingEncoder):
+        return lesson, network
+    pieces = range(0, len(lesson.images), _PIECE_OF_IMAGES)
+    some = (jnp.asarray(lesson.images[low : low + _PIECE_OF_IMAGES]) for low in pieces)
+    rings = [np.asarray(_ring_numbers(encoder, scaled(lesson.scale, images))) for images in some]
+    numbers = np.concatenate(rings)
+    fitted = encoder.fitted(numbers[lesson.rows["training"]])
+    told = np.concatenate([lesson.told, np.asarray(fitted.standard(jnp.asarray(numbers)))], axis=1)
+    network = eqx.tree_at(lambda n: n.encoder, network, fitted)
+    return dataclasses.replace(lesson, told=told, images=None), network
+
+
+@eqx.filter_jit
+def _ring_numbers(encoder: RingEncoder, images: Array) -> Array:
+    return jax.vmap(lambda image: ring_numbers(image, encoder.n_rings))(images)
 
 
 def read_lesson(

@@ -44,7 +44,11 @@ def properties(
     ),
     name: Annotated[str, typer.Option(help="Name of the model.")] = "my-properties",
     config: Annotated[
-        str, typer.Option(help="tinsley, or yunus2025: the paper's network, solver and rule.")
+        str,
+        typer.Option(
+            help="tinsley (measures images), convolutions (learns to look at them), or yunus2025: "
+            "the paper's network, solver and rule."
+        ),
     ] = "tinsley",
     start: Annotated[
         Path | None,
@@ -148,6 +152,7 @@ def teach(what: Assignment) -> None:
     """Read, train, judge and save a posterior of the columns of a table."""
     import jax
 
+    from tinsley.catalog.lesson import measured
     from tinsley.density.train import start_training, train_block, train_steps
     from tinsley.infer.properties import held_out_loss, make_property_network, property_loss
     from tinsley.infer.property_targets import target_from_dict
@@ -167,16 +172,17 @@ def teach(what: Assignment) -> None:
     sizes = (taught.told.shape[1], spec.image.get("channels", 0), n_dim)
     network = make_property_network(chosen.matching, chosen.encoder, sizes, key=key_network)
     network, origin = _with_encoder(network, spec, what.start)
+    taught, network = measured(taught, network)
     schedule = dataclasses.asdict(chosen.schedule)
     how = {"config": what.config, "max_shift": what.max_shift, "seed": what.seed}
-    setup = origin | {"table_sha256": taught.checksum, "images": str(images)}
+    setup: dict[str, Any] = origin | {"table_sha256": taught.checksum, "images": str(images)}
     setup |= how | {"spec": spec.to_dict(), "schedule": schedule}
     folder = TrainingFolder(what.run, setup)
     source = taught.stored("training", chosen.schedule.batch, what.max_shift)
     held_out = taught.stored("validation", 1, 0)
     lesson = (source, property_loss, lambda model: held_out_loss(model, held_out, key_check))
     begun = folder.resume(start_training(network, chosen.schedule))
-    go_on = train_steps if images else train_block
+    go_on = train_block if taught.images is None else train_steps
     history = train_until_over(begun, lesson, chosen.schedule, folder, key_run, what.hours, go_on)
     kept = folder.best(network)
     training = schedule | outcome(history) | {"galaxies": taught.counts} | origin | how
@@ -196,6 +202,11 @@ def _with_encoder(network: Any, spec: Any, start: Path | None) -> tuple[Any, dic
         return network, {}
     if not spec.encoder:
         raise InputError("--from takes the image encoder of a model; it goes with --images.")
+    if spec.encoder["encoder"] == "rings":
+        raise InputError(
+            "--from takes the image encoder of a model, and this --config's has learnt nothing: it "
+            "measures. Leave --from out, or give both trainings --config convolutions."
+        )
     known = load_properties(start)
     theirs = (known.spec.encoder, known.spec.image.get("channels", 0))
     if theirs != (spec.encoder, spec.image["channels"]):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tinsley.density.rings import number_of_numbers, ring_numbers
 from tinsley.errors import InputError
 
 _GROUPS = 8
@@ -20,6 +21,8 @@ _MAD_TO_STD = 1.4826
 _MOST_IMAGES = 4096
 """So many tell the sky's noise as well as all."""
 _DIHEDRAL = 8
+_FARTHEST = 10.0
+"""Standard deviations: a number of `RingEncoder` beyond is taken to be there."""
 
 
 class AbstractEncoder(eqx.Module):
@@ -104,6 +107,48 @@ class ResidualEncoder(AbstractEncoder):
         return self.head(jnp.concatenate([jnp.mean(image, axis=(1, 2)), centre]))
 
 
+class RingEncoder(AbstractEncoder):
+    """`ring_numbers`, standardised: what it says of an image is measured, not learnt.
+
+    Convolutions have to learn fluxes and colours to a percent before they say something of the
+    stars, and on 60,000 simulated galaxies they found a third of what these numbers tell
+    (docs/properties.md).
+
+    Attributes:
+        n_rings: Number of rings.
+        mean: Of each number over the training set; `fitted` sets it.
+        std: Likewise.
+    """
+
+    n_rings: int = eqx.field(static=True)
+    mean: Float[Array, " size"]
+    std: Float[Array, " size"]
+
+    @property
+    def size(self) -> int:
+        return self.mean.shape[0]
+
+    def __call__(self, image: Float[Array, "channel y x"]) -> Float[Array, " size"]:
+        return self.standard(ring_numbers(image, self.n_rings))
+
+    def standard(self, numbers: Float[Array, "*n size"]) -> Float[Array, "*n size"]:
+        """Numbers of any images in units of the training set's."""
+        mean, std = jax.lax.stop_gradient((self.mean, self.std))
+        mean, std = (jnp.broadcast_to(end, numbers.shape) for end in (mean, std))
+        return jnp.clip((numbers - mean) / std, -_FARTHEST, _FARTHEST)
+
+    def fitted(self, numbers: Float[np.ndarray, "n size"]) -> RingEncoder:
+        """The same with the mean and the width of what was measured on a training set."""
+        std = np.std(numbers, axis=0)
+        ends = np.mean(numbers, axis=0), np.where(std > 1e-6, std, 1.0)
+        return RingEncoder(self.n_rings, *(jnp.asarray(end, float) for end in ends))
+
+
+def _ringed(config: dict[str, Any], n_channels: int, key: Array) -> RingEncoder:
+    size = number_of_numbers(config["rings"], n_channels)
+    return RingEncoder(config["rings"], jnp.zeros(size), jnp.ones(size))
+
+
 def _plain(config: dict[str, Any], n_channels: int, key: Array) -> PlainEncoder:
     widths = (n_channels, *config["widths"])
     keys = jax.random.split(key, len(config["widths"]))
@@ -143,6 +188,7 @@ def _residual_block(before: int, after: int, key: Array) -> ResidualBlock:
 _KINDS: dict[str, Callable[[dict[str, Any], int, Array], AbstractEncoder]] = {
     "plain": _plain,
     "residual": _residual,
+    "rings": _ringed,
 }
 
 
@@ -150,8 +196,9 @@ def make_encoder(config: dict[str, Any], n_channels: int, *, key: Array) -> Abst
     """Build an encoder from its plain description.
 
     Args:
-        config: `encoder` ("plain" or "residual"), `widths` (channels after each step; multiples of
-            8 for the residual one), and `size` of the residual one's vector.
+        config: `encoder`: "rings", with `rings`, their number; "plain" or "residual", with `widths`
+            (channels after each step; multiples of 8 for the residual one), and `size` of the
+            residual one's vector.
         n_channels: Bands of the images.
         key: For the initial weights.
 
@@ -159,8 +206,8 @@ def make_encoder(config: dict[str, Any], n_channels: int, *, key: Array) -> Abst
         ValueError: If `encoder` is unknown.
     """
     if config["encoder"] not in _KINDS:
-        known = " or ".join(_KINDS)
-        raise ValueError(f"unknown encoder {config['encoder']!r}; expected {known}.")
+        known = ", ".join(_KINDS)
+        raise ValueError(f"unknown encoder {config['encoder']!r}; expected one of {known}.")
     return _KINDS[config["encoder"]](config, n_channels, key)
 
 
@@ -168,10 +215,13 @@ YUNUS2025: dict[str, Any] = {"encoder": "plain", "widths": [32, 64, 128, 256]}
 """Yunus, Wu & Holwerda (2025): four blocks of stride 1 with average pooling, 256 numbers. The
 channels before the last are ours."""
 
-TINSLEY: dict[str, Any] = {"encoder": "residual", "widths": [24, 32, 64, 128], "size": 128}
-"""Tinsley's default: a fifth of the multiplications, and more layers."""
+CONVOLUTIONS: dict[str, Any] = {"encoder": "residual", "widths": [24, 32, 64, 128], "size": 128}
+"""A fifth of the multiplications, and more layers."""
 
-ENCODERS = {"yunus2025": YUNUS2025, "tinsley": TINSLEY}
+TINSLEY: dict[str, Any] = {"encoder": "rings", "rings": 12}
+"""Tinsley's default."""
+
+ENCODERS = {"yunus2025": YUNUS2025, "convolutions": CONVOLUTIONS, "tinsley": TINSLEY}
 
 
 def dihedral(

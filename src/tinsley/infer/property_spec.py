@@ -21,10 +21,16 @@ class PropertyConfig(NamedTuple):
 
 
 PROPERTY_CONFIGS = {
-    name: PropertyConfig(MATCHINGS[name], ENCODERS[name], SCHEDULES[name])
-    for name in ("tinsley", "yunus2025")
+    "tinsley": PropertyConfig(MATCHINGS["tinsley"], ENCODERS["tinsley"], SCHEDULES["tinsley"]),
+    "convolutions": PropertyConfig(
+        MATCHINGS["tinsley"], ENCODERS["convolutions"], SCHEDULES["tinsley"]
+    ),
+    "yunus2025": PropertyConfig(
+        MATCHINGS["yunus2025"], ENCODERS["yunus2025"], SCHEDULES["yunus2025"]
+    ),
 }
-"""Tinsley's default, and that of Yunus, Wu & Holwerda (2025)."""
+"""Tinsley's default; the same with an encoder that is learnt; that of Yunus, Wu & Holwerda
+(2025)."""
 
 POSTERIOR_CONFIGS = {
     "tinsley": PropertyConfig(
