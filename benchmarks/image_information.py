@@ -10,8 +10,7 @@ whole galaxies from ugriz photometry and redshift, and from gri images too (`tin
 - Gain in one parameter: mean difference of the ln of its marginal density at the truth, by normal
   kernels over the draws (`tinsley.infer.information.log_marginal`), in the normal quantile of its
   range. What photometry says: the same against the distribution in the training set.
-- Both flows are trained for `--steps`. The encoder of images learns more slowly: it may get
-  `--rounds` trainings, each with a new flow; only the last one's flow counts.
+- Both flows are trained for `--steps`.
 - Errors: bootstrap over the test galaxies. Another training would differ by more than that says.
 
 If both posteriors were exact, a gain would be the mutual information of parameter and image, given
@@ -84,9 +83,8 @@ def main() -> None:
     parser.add_argument("--galaxies", type=int, default=20_000)
     parser.add_argument("--test", type=int, default=2000)
     parser.add_argument("--pixels", type=int, default=64, help="of the simulated images")
-    parser.add_argument("--averaged", type=int, default=32, help="to so many pixels")
+    parser.add_argument("--averaged", type=int, default=64, help="to so many pixels")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=1, help="of the training with images")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--work", type=Path, default=Path("runs/image_information"))
@@ -98,7 +96,7 @@ def main() -> None:
     models = {name: train(options, work, name) for name in MODELS}
     truth = {name: parameters(folder) for name, folder in folders.items()}
     found = {name: ask(models[name], folders["test"], truth, options.draws) for name in MODELS}
-    kept = ("galaxies", "test", "pixels", "averaged", "steps", "rounds", "batch", "draws")
+    kept = ("galaxies", "test", "pixels", "averaged", "steps", "batch", "draws")
     report: dict[str, Any] = {"machine": machine()}
     report["settings"] = {name: getattr(options, name) for name in kept}
     report |= gains(found, truth)
@@ -127,20 +125,16 @@ def simulate(options: argparse.Namespace, work: Path) -> dict[str, Path]:
 
 
 def train(options: argparse.Namespace, work: Path, name: str) -> LoadedProperties:
-    """A model; of images in rounds, each of which begins with the encoder of the one before."""
-    folder, rounds = work / "training", options.rounds if name == "images" else 1
-    table = ("--table", str(folder / "galaxies.parquet"))
-    schedule = ("--steps", str(options.steps), "--batch", str(options.batch))
-    pictures = ("--images", str(folder / "images.h5"), "--pixels", str(options.averaged))
-    path, start = work / f"{name}.tinsley", ()
-    for number in range(1, rounds + 1):
-        stem = name if rounds == 1 else f"{name}-{number}"
-        path = work / f"{stem}.tinsley"
-        if not path.exists():
-            shown = pictures if name == "images" else ()
-            where = ("--run", str(work / f"run-{stem}"), "--out", str(path))
-            command("train", "posterior", *table, *schedule, *shown, *start, *where)
-        start = ("--from", str(path))
+    """A model of the parameters, from photometry and redshift, and images if `name` says so."""
+    folder, path = work / "training", work / f"{name}.tinsley"
+    if not path.exists():
+        pictures = ("--images", str(folder / "images.h5"), "--pixels", str(options.averaged))
+        command(
+            "train", "posterior", "--table", str(folder / "galaxies.parquet"),
+            "--steps", str(options.steps), "--batch", str(options.batch),
+            *(pictures if name == "images" else ()),
+            "--run", str(work / f"run-{name}"), "--out", str(path),
+        )  # fmt: skip
     return load_properties(path)
 
 

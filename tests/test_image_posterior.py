@@ -264,7 +264,7 @@ def test_what_can_not_be_learnt_is_refused_in_a_sentence(made):
             *start, "--table", made / "lacking.parquet", *images),
         "--galaxies, --prior: not with --table": (
             *start, *table, *images, "--galaxies", 500, "--prior", made / "p.toml"),
-        "--config: not with --table": (*start, *table, "--config", "sedflow"),
+        "--config sedflow: not with --table": (*start, *table, "--config", "sedflow"),
         "do not exist": (*start, *table, "--images", made / "none.h5"),
         "no image of": (*start, *table, "--images", made / "others.h5"),
         "give a divisor of 16": (*start, *table, *images, "--pixels", 17),

@@ -42,7 +42,11 @@ def posterior(
     run: Annotated[Path, typer.Option(help="Folder of checkpoints; resumes.")] = Path("runs/train"),
     name: Annotated[str, typer.Option(help="Name of the model.")] = "my-posterior",
     config: Annotated[
-        str, typer.Option(help="tinsley, or sedflow: the paper's priors, noise, flow and rule.")
+        str,
+        typer.Option(
+            help="tinsley, or sedflow: the paper's priors, noise, flow and rule; with --images: "
+            "tinsley, or convolutions."
+        ),
     ] = "tinsley",
     density: Annotated[
         str | None, typer.Option(help="coupling or maf, in place of the configuration's flow.")
@@ -97,7 +101,8 @@ def posterior(
     With --table, and --images: photometry, redshift and image to the parameters of whole galaxies,
     whose prior is the table's distribution. Draws of such a model are never weighted: the
     likelihood of an image is not known, and that of the photometry alone would leave the image out.
-    --from MODEL then begins with MODEL's image encoder (docs/images.md).
+    Images are measured; --config convolutions learns to look at them, and --from MODEL then begins
+    with MODEL's image encoder (docs/images.md).
     """
     import jax
 
@@ -114,12 +119,12 @@ def posterior(
 
     if table is not None:
         odd = {"--density": density, "--provabgs-bases": provabgs_bases, "--galaxies": galaxies}
-        odd |= {"--prior": prior, "--config": config != "tinsley"}
+        odd |= {"--prior": prior, "--config sedflow": config == "sedflow"}
         _refuse_with_table([word for word, value in odd.items() if value])
         teach(
             _assignment(
                 table=table, light=(survey or "sdss", None, True), pictures=(images, pixels),
-                out=out, run=run, name=name, start=None if start is None else Path(start),
+                config=config, out=out, run=run, name=name, start=None if start is None else Path(start),
                 steps=steps, batch=batch, max_shift=max_shift, hours=hours, seed=seed,
             )
         )  # fmt: skip
@@ -181,7 +186,7 @@ def _assignment(**options: Any) -> Assignment:
 
     space = whole_space()
     refuse_without(options["table"], space.names)
-    options |= {"config": "tinsley", "configs": POSTERIOR_CONFIGS, "space": space}
+    options |= {"configs": POSTERIOR_CONFIGS, "space": space}
     return Assignment(columns=space.names, **options)
 
 

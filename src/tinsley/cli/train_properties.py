@@ -57,7 +57,7 @@ def properties(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps (default: 20000).")
+        int | None, typer.Option(min=1, help="Optimiser steps (default: 6000).")
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=8, help="Galaxies a step (default: 256).")

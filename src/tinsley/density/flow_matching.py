@@ -276,6 +276,6 @@ MATCHINGS = {"yunus2025": YUNUS2025, "tinsley": TINSLEY}
 
 SCHEDULES: dict[str, Schedule | UntilNoGainAdamW] = {
     "yunus2025": UntilNoGainAdamW(),
-    "tinsley": Schedule(steps=20_000, batch=256, rate=1e-3),
+    "tinsley": Schedule(steps=6000, batch=256, rate=1e-3),
 }
 """How each is trained."""

@@ -33,9 +33,10 @@ PROPERTY_CONFIGS = {
 (2025)."""
 
 POSTERIOR_CONFIGS = {
-    "tinsley": PropertyConfig(
-        SPLINE, ENCODERS["tinsley"], Schedule(steps=3000, batch=128, rate=3e-3, average=0.995)
+    name: PropertyConfig(
+        SPLINE, ENCODERS[name], Schedule(steps=3000, batch=128, rate=3e-3, average=0.995)
     )
+    for name in ("tinsley", "convolutions")
 }
 """Of posteriors of SPS parameters from a table of simulated galaxies: exact densities."""
 
