@@ -13,7 +13,8 @@ All steps go on where they were killed. Writes benchmarks/results/images.json an
 docs/figures/images-*.png. On a GPU the paper's size: --galaxies 100000 --pixels 128.
 
 --config yunus2025 is the paper's networks, solver and stopping rule in place of the default's and
-of --steps and --batch; it writes benchmarks/results/images-yunus2025.json, and no figures.
+of --steps and --batch, --config convolutions the default with an encoder that learns to look at
+images; they write benchmarks/results/images-yunus2025.json and -convolutions.json, and no figures.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from tinsley.observe.gallery import PROPERTIES
 from tinsley.rng import split_id
 
 HERE = Path(__file__).resolve().parent
+FIGURES = HERE.parent / "docs" / "figures"
 TEST = 2000
 DRAWS = 1000
 BATCH = 50
@@ -57,7 +59,7 @@ SHIFTS = {
     "size_1.2": ("--size-scale", "1.2"),
 }
 MODELS = ("photometry", "images")
-DEFAULT = "tinsley"
+DEFAULT, PAPER = "tinsley", "yunus2025"
 TARGETS = {"delta_log_p_positive": 0.75, "divergence_higher": 0.9}
 BOOTSTRAPS = 200
 _SEED = 5
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/images"))
     parser.add_argument("--only-test", action="store_true", help="no images unlike the training's")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/images*.json")
-    parser.add_argument("--figures", type=Path, default=HERE.parent / "docs" / "figures")
+    parser.add_argument("--figures", type=Path, help="default: docs/figures, and none with --out")
     options = parser.parse_args()
     work, seconds = make_folder(options.work), {}
     sets = simulate(options, work, seconds)
@@ -110,14 +112,15 @@ def main() -> None:
     report["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     other = "" if options.config == DEFAULT else f"-{options.config}"
     write_json(options.out or HERE / "results" / f"images{other}.json", report)
-    if not other:
-        write_figures(options.figures, found, truth, sets["test"])
+    figures = options.figures or (None if other or options.out else FIGURES)
+    if figures is not None:
+        write_figures(figures, found, truth, sets["test"])
     console.print_json(data=report["images_against_photometry"])
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     names = ("config", "galaxies", "pixels", "test")
-    names += ("steps", "batch") if options.config == DEFAULT else ()
+    names += ("steps", "batch") if options.config != PAPER else ()
     return {name: getattr(options, name) for name in names} | {"draws": DRAWS}
 
 
@@ -150,7 +153,7 @@ def train(
     told += ["--images", str(folder / "images.h5")] if name == "images" else []
     if not path.exists():
         told += ["--config", options.config]
-        if options.config == DEFAULT:
+        if options.config != PAPER:
             told += ["--steps", str(options.steps), "--batch", str(options.batch)]
         told += ["--run", str(work / f"run-{name}"), "--out", str(path)]
         table = str(folder / "galaxies.parquet")
