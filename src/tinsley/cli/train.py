@@ -125,7 +125,8 @@ def posterior(
             _assignment(
                 table=table, light=(survey or "sdss", None, True), pictures=(images, pixels),
                 config=config, out=out, run=run, name=name,
-                start=None if start is None else Path(start), steps=steps, batch=batch, max_shift=max_shift, hours=hours, seed=seed,
+                start=None if start is None else Path(start),
+                steps=steps, batch=batch, max_shift=max_shift, hours=hours, seed=seed,
             )
         )  # fmt: skip
         return
