@@ -11,7 +11,8 @@ are trained that need no convolutions: beside the photometry they are told the e
 - "measured": as an efficient measurement on an image of 64 x 64 pixels has them. To first order
   that is a normal with the inverse of Fisher's information as its covariance, from the derivatives
   of the image and the noise of its pixels, the other four unknown too; told are the mean and
-  widths that follow from it and from the population's covariance.
+  widths that follow from it and from the population's covariance. Optimistic: the information is
+  that at the true numbers, so the widths tell of these too.
 
 Both are compared with photometry alone, by the questions of benchmarks/images.py, on 2,000 other
 galaxies: spline flows with exact densities, all trained on the same galaxies for the same steps,

@@ -41,7 +41,7 @@ def noise_of_depth(
     Args:
         depth_mag: Of each band, AB, 5 sigma.
         floor_mag: Error of each band that no brightness undercuts, mag. None for a table that is
-            read as `--survey`'s: its file's floor is added then.
+            read as `--survey`'s: `tinsley infer` adds its file's floor, `tinsley population` none.
         extended_mag: How much less deep it is for galaxies, when the depth is of point sources.
         scatter_dex: Of the S/N at a given flux.
     """
@@ -100,7 +100,7 @@ def observed_catalog(rows: Photometry, bands: tuple[str, ...]) -> dict[str, np.n
 
     Returns:
         `object_id`, `redshift` as read, `member` (0), and `flux_{band}` and `flux_err_{band}` in
-        nanomaggies, the survey's error floor included.
+        nanomaggies, errors as in `rows`.
     """
     table = {"object_id": rows.object_id, REDSHIFT: rows.redshift}
     table[MEMBER] = np.zeros(len(rows), np.int32)
