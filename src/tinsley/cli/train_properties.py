@@ -63,7 +63,10 @@ def properties(
         int | None, typer.Option(min=8, help="Galaxies a step (default: 256).")
     ] = None,
     max_shift: Annotated[
-        int, typer.Option(min=0, max=64, help="Largest shift of training images, pixels; not for tinsley.")
+        int,
+        typer.Option(
+            min=0, max=64, help="Largest shift of training images, pixels; not for tinsley."
+        ),
     ] = 2,
     hours: Annotated[
         float | None, typer.Option(min=0.0, help="Stop after so long; start again to go on.")
