@@ -29,16 +29,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
 
 from commands import command
-from images import DRAWS, Asked, compared, judged, ranks
+from images import DRAWS, Asked, answers, compared, judged
 from machine import machine
 from tinsley.catalog.batch import as_observation
 from tinsley.cli.console import console
 from tinsley.density.properties import SPLINE
 from tinsley.density.train import Schedule, start_training, train_block
-from tinsley.infer.information import kl_divergence
 from tinsley.infer.properties import (
     Galaxies,
     PropertyNetwork,
@@ -254,20 +252,13 @@ def ask(
         condition, theta, words = galaxy
         key = object_key(jax.random.key(_SEED), words)
         draws = network.density.sample(DRAWS, condition, key=key)
-        return target.outward(draws), network.density.log_prob(theta, condition)
+        log_p = network.density.log_prob(target.inward(theta), condition) + target.log_slope(theta)
+        return target.outward(draws), log_p
 
     words = jnp.asarray(split_id(test.object_id))
-    draws, log_p = jax.lax.map(one, (told, target.inward(true), words))
-    mean, std = np.asarray(target.mean), np.asarray(target.std)
-    tree = cKDTree((learnt.properties - mean) / std)
-    draws = np.asarray(draws, float)
-    divergence = np.array([kl_divergence((d - mean) / std, tree) for d in draws])
-    return Asked(
-        draws,
-        np.asarray(log_p, float),
-        divergence,
-        ranks(draws, test.properties, learnt.properties, std),
-    )
+    draws, log_p = jax.lax.map(one, (told, true, words))
+    both = np.asarray(draws, float), np.asarray(log_p, float)
+    return answers(*both, test.properties, learnt.properties)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,18 @@ def ask(loaded: LoadedProperties, folder: Path, truth: dict[str, np.ndarray]) ->
         log_p = densities(loaded.posterior, galaxies, jnp.asarray(true[some], jnp.float32))
         parts.append((np.asarray(draws, float), np.asarray(log_p, float)))
     draws, log_p = (np.concatenate(of) for of in zip(*parts, strict=True))
+    return answers(draws, log_p, true, learnt)
+
+
+def answers(draws: np.ndarray, log_p: np.ndarray, true: np.ndarray, learnt: np.ndarray) -> Asked:
+    """All of them, from draws [n, draw, property] and ln of the density at the truth, [n].
+
+    Args:
+        draws: Of each galaxy's properties.
+        log_p: In the units of the properties.
+        true: The test set's properties, [n, property].
+        learnt: The training set's, [m, property]: the prior.
+    """
     mean, std = learnt.mean(axis=0), learnt.std(axis=0)
     tree = cKDTree((learnt - mean) / std)
     divergence = np.array([kl_divergence((d - mean) / std, tree) for d in draws])

@@ -216,7 +216,7 @@ YUNUS2025: dict[str, Any] = {"encoder": "plain", "widths": [32, 64, 128, 256]}
 channels before the last are ours."""
 
 CONVOLUTIONS: dict[str, Any] = {"encoder": "residual", "widths": [24, 32, 64, 128], "size": 128}
-"""A fifth of the multiplications, and more layers."""
+"""An encoder that learns, with a fifth of the paper's multiplications, and more layers."""
 
 TINSLEY: dict[str, Any] = {"encoder": "rings", "rings": 12}
 """Tinsley's default."""

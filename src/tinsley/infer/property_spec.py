@@ -20,14 +20,11 @@ class PropertyConfig(NamedTuple):
     schedule: Schedule | UntilNoGainAdamW
 
 
+_DENSITY_OF = {"tinsley": "tinsley", "convolutions": "tinsley", "yunus2025": "yunus2025"}
+
 PROPERTY_CONFIGS = {
-    "tinsley": PropertyConfig(MATCHINGS["tinsley"], ENCODERS["tinsley"], SCHEDULES["tinsley"]),
-    "convolutions": PropertyConfig(
-        MATCHINGS["tinsley"], ENCODERS["convolutions"], SCHEDULES["tinsley"]
-    ),
-    "yunus2025": PropertyConfig(
-        MATCHINGS["yunus2025"], ENCODERS["yunus2025"], SCHEDULES["yunus2025"]
-    ),
+    name: PropertyConfig(MATCHINGS[density], ENCODERS[name], SCHEDULES[density])
+    for name, density in _DENSITY_OF.items()
 }
 """Tinsley's default; the same with an encoder that is learnt; that of Yunus, Wu & Holwerda
 (2025)."""

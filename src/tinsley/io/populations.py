@@ -90,7 +90,7 @@ def read_whole_rows(
 
 
 def _with_quoted_errors(rows: Photometry, survey: Survey) -> Photometry:
-    """Errors without the floor; a tenth of it at least, where a table quotes none of its own."""
+    """Errors without the floor, and a tenth of it at least: none is 0 where it was all there is."""
     sigma = survey.measured_sigma(rows.flux, rows.sigma)
     least = _LEAST_OF_FLOOR * survey.floor_nmgy(rows.flux)
     return dataclasses.replace(rows, sigma=np.maximum(sigma, least))
@@ -131,8 +131,8 @@ def read_prior(
         low, high = space.redshift_range
         inside = (theta[REDSHIFT] > low) & (theta[REDSHIFT] < high)
         theta = {key: value[inside] for key, value in theta.items()}
-        weight = jnp.full(int(inside.sum()), 1 / max(int(inside.sum()), 1))
-    number = 0 if not len(weight) else 1 / float(jnp.sum(weight**2))
+        weight = jnp.full(int(inside.sum()), 1.0) / inside.sum()
+    number = 1 / float(jnp.sum(weight**2)) if len(weight) else 0
     if number < 20 * space.n_dim:
         low, high = space.redshift_range
         raise InputError(
