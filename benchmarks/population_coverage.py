@@ -9,6 +9,10 @@ rejection. An ensemble is fitted to its photometry alone. Counted is how often t
 the mass function in bins, and the slope of the main sequence. Widths are given over those of the
 hyperprior itself seen through the cut: a method that learns nothing would have these, and cover.
 
+With `--off told` or `--off untold` the fluxes of each mock are off by a draw of SDSS's shared
+errors (`tinsley.population.synthetic.recalibrated`), which no population can make, and the fit is
+told of the survey's error floor, or it is not.
+
 Fits go on where they were killed. Writes benchmarks/results/population_coverage-*.json. Two
 processes can share the work, one with `--mocks 50 --out half.json`, the other with `--first 50`
 too; when both are done, the same command without these counts all.
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from machine import machine
@@ -41,7 +46,14 @@ from tinsley.population.sequence import MASS as SURVIVING
 from tinsley.population.sequence import star_forming_sequence
 from tinsley.population.space import REDSHIFT, PopulationSpace
 from tinsley.population.summaries import MEMBER, SELECTED, Band, over_members
-from tinsley.population.synthetic import Recorded, Selection, parse_selection, record
+from tinsley.population.synthetic import (
+    Recorded,
+    Selection,
+    make_view,
+    parse_selection,
+    recalibrated,
+    record,
+)
 from tinsley.sps.derived import DerivedTables, derived
 
 SELECT = f"r < {R_LIMIT_MAG}"
@@ -56,6 +68,7 @@ MOST_ROUNDS = 50
 PRIOR_POPULATIONS = 200
 DRAWS = 4_000
 """Of each member, and of each reference."""
+FLOOR_MAG = load_survey("sdss").error_floor_mag
 SHARES = (0.84, 0.96)
 """Of all bands together that share is to hold the truth."""
 
@@ -81,11 +94,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--runs", type=Path, default=Path("runs/coverage"))
     parser.add_argument("--distance", choices=tuple(DISTANCES), default="sliced")
+    parser.add_argument("--off", choices=("told", "untold"), help="fluxes with shared errors")
     parser.add_argument("--out", type=Path, help="default: results/population_coverage-*.json")
     options = parser.parse_args()
     size = {"steps": options.steps, "batch": options.batch, "validations": 10, "patience": 10}
     config = dataclasses.replace(TINSLEY, distance=DISTANCES[options.distance], **size)
-    out = options.out or RESULTS / f"population_coverage-{options.distance}.json"
+    out = options.out or RESULTS / f"{'-'.join(filter(None, words(options)))}.json"
     there = World(*world(), parse_selection(SELECT, load_survey("sdss").bands))
     prior = bands(prior_populations(there))
     numbers, found = range(options.first, options.first + options.mocks), []
@@ -93,12 +107,18 @@ def main() -> None:
         task = bar.add_task("mocks", total=options.mocks)
         for number in numbers:
             truth, catalog = make_mock(there, options.galaxies, number)
-            fitted = fit(there, config, catalog, options, number)
+            observed = off(catalog, number) if options.off else catalog
+            fitted = fit(there, config, observed, options, number)
             found.append((bands(truth), bands(fitted)))
             bar.advance(task)
             report = {"machine": machine(), "mocks": len(found), "config": config.to_dict()}
-            report |= {"galaxies": options.galaxies, "members": options.members}
+            report |= {name: getattr(options, name) for name in ("galaxies", "members", "off")}
             write_json(out, report | coverage(found, prior))
+
+
+def words(options: argparse.Namespace) -> tuple[str | None, ...]:
+    """That the result is named by."""
+    return "population_coverage", options.distance, options.off
 
 
 def bands(columns: Columns) -> dict[str, Band]:
@@ -181,6 +201,14 @@ def make_mock(
                 return truth, (flux[:galaxies], sigma[:galaxies])
 
 
+def off(catalog: tuple[np.ndarray, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The catalogue with the errors of a calibration of its own."""
+    flux, sigma = catalog
+    view, key = make_view(flux, sigma), jax.random.fold_in(jax.random.key(8), number)
+    moved = recalibrated(jnp.asarray(flux), view, jnp.asarray(FLOOR_MAG), key=key)
+    return np.asarray(moved, float), sigma
+
+
 # --- fits ---
 
 
@@ -199,9 +227,11 @@ def fit(
         catalog,
         uniform_reference(there.space.n_dim),
         key=jax.random.key(number),
+        floor_mag=FLOOR_MAG if options.off == "told" else None,
     )
     settings = EnsembleSettings(options.members, options.members * DRAWS, 1000 + number)
     about = {"config": config.to_dict(), "galaxies": options.galaxies, "mock": number}
+    about |= {"off": options.off}
     members = fit_ensemble(setup, config, settings, options.runs / f"mock-{number:03d}", about)
     return draw_ensemble(members, there.derived_tables, settings)
 

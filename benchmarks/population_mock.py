@@ -8,9 +8,10 @@
 
 `fit` infers the population of a flux-limited mock (benchmarks/population_mocks.py) from its
 photometry and its cut alone, and compares it with the truth: Wasserstein-1 distances of the
-galaxies as observed, whether the members' 90 % band covers the true means, and the photometry. It
-goes on where it was killed. `cost` measures a step against the number of galaxies in the catalogue,
-and each distance. `sizes` trains the same two members, on the same galaxies and references, with
+galaxies as observed, whether the members' 90 % band covers the true means, and the photometry. With
+`--floor` it is told of shared errors too, for galaxies that the model can not make. It goes on
+where it was killed. `cost` measures a step against the number of galaxies in the catalogue, and
+each distance. `sizes` trains the same two members, on the same galaxies and references, with
 densities of several sizes. `check` asks whether a fit could succeed: it sends the mock's own true
 galaxies through the fit's forward model, and measures how far their photometry is from the
 catalogue, in distances of a second sample of it. All write benchmarks/results/population*.json.
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--config", choices=tuple(CONFIGS), default="tinsley")
     parser.add_argument("--prior", choices=("uniform", POSTERIORS), default="uniform")
     parser.add_argument("--untold", action="store_true", help="leave the cut out")
+    parser.add_argument("--floor", action="store_true", help="of SDSS, as on real galaxies")
     parser.add_argument("--galaxies", type=int, default=100_000)
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--steps", type=int, help="the configuration's, if not given")
@@ -119,9 +121,10 @@ def fit(args: argparse.Namespace) -> None:
     mock = make_mock(tables, args.mock, args.galaxies, REDSHIFTS[1], seed=1)
     name = f"population-{args.mock}-{args.config}"
     name += "-untold" * args.untold + "-informed" * (args.prior == POSTERIORS)
+    name += "-floor" * args.floor
     name += "" if args.kl_weight is None else f"-{args.kl_weight:g}"
     name += "" if args.distance is None else f"-{args.distance}"
-    about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior")}
+    about = {n: getattr(args, n) for n in ("mock", "galaxies", "prior", "floor")}
     about |= {"config": config.to_dict()}
     setup = mock_setup(config, (space, tables), mock, args)
     settings = EnsembleSettings(args.members, 100_000, 0, at_once(args.members))
@@ -235,6 +238,7 @@ def mock_setup(
         (mock.flux, mock.sigma),
         uniform_reference(model[0].n_dim),
         key=jax.random.key(0),
+        floor_mag=load_survey("sdss").error_floor_mag if args.floor else None,
     )
     if args.prior != POSTERIORS:
         return setup

@@ -106,6 +106,27 @@ def test_the_noise_of_a_batch_is_no_distance_from_a_whole_catalogue(distance, wi
     assert mean_and_error(distance, catalog[:20_000])[0] > exact + 0.4
 
 
+def test_what_all_galaxies_may_be_off_by_costs_no_more_than_its_own_spread(distance):
+    """Along a shared error s of N galaxies a shift m costs m^2 / 2 / (1/N + s^2), else as ever.
+
+    Within a fifth, as without shared errors.
+    """
+    number, spread, shift = 5000, 0.05, 0.05
+    points = jnp.asarray(sample(8, 100_000))
+    errors = spread * np.random.default_rng(0).normal(size=400)
+    along = np.array([1.0, 0.0, 0.0])
+    told = distance.forgiving(points, (points + e * along for e in errors), number)
+
+    def cost(of, direction) -> float:
+        return number / 2 * apart(of, points + shift * np.asarray(direction), points)
+
+    assert cost(told, along) == pytest.approx(0.5 * shift**2 / (1 / number + spread**2), rel=0.2)
+    across = 0.0, 1.0, 0.0
+    assert cost(told, across) == pytest.approx(cost(distance, across), rel=0.02)
+    assert cost(distance, along) > 10 * cost(told, along)
+    assert told.sharpness == distance.sharpness
+
+
 def test_slopes_are_those_of_differences(distance):
     x, y = jnp.asarray(sample(6, 50)), jnp.asarray(sample(7, 60, (0.5, 0, 0)))
 

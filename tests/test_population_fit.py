@@ -14,7 +14,7 @@ from tinsley.density.train import start_training, train_block
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import photometry
 from tinsley.parameters import MASS, default_space
-from tinsley.population.config import TINSLEY
+from tinsley.population.config import DISTANCES, TINSLEY
 from tinsley.population.density import FLOW, make_population
 from tinsley.population.fit import (
     draw_galaxies,
@@ -134,6 +134,30 @@ def test_known_redshifts_must_be_the_populations(shift, least, most, space, smal
     own = make_setup(CONFIG, model, survey, catalog, centre, key=KEY, redshift=redshift)
     parts = validate(as_population(truth, space), own.problem, own.held_out, KEY)[1]
     assert least < ratio(own, parts) < most
+
+
+@pytest.mark.slow
+def test_a_calibration_within_the_floor_is_no_misfit_to_a_sharp_distance_that_is_told(
+    space, small_posterior, truth
+):
+    """The true population is at the noise of 5,000 galaxies if told of the floor, else far."""
+    tables = small_posterior.tables
+    flux, sigma = catalog_of(truth, space, tables, 5000)
+    floor = np.array([0.05, 0.02, 0.02, 0.02, 0.03])
+    catalog = flux * 10 ** (0.4 * floor * np.array([0.6, -0.7, 0.7, -0.6, 0.5])), sigma
+    sharp = dataclasses.replace(CONFIG, distance=DISTANCES["characteristic"])
+    model, survey, centre = (space, tables), (noise(), FREE), uniform_reference(space.n_dim)
+
+    def misfit(floor_mag) -> float:
+        own = make_setup(sharp, model, survey, catalog, centre, key=KEY, floor_mag=floor_mag)
+        problem = own.problem
+        whole = dataclasses.replace(problem, distance=problem.distance.bound(problem.observed))
+        points = draw_photometry(as_population(truth, space), problem, 50_000, KEY)
+        value = whole.distance(points, problem.observed, key=KEY)
+        return float(value / problem.temperature) / problem.distance.sharpness
+
+    assert misfit(floor) < 1.3
+    assert misfit(None) > 3
 
 
 @pytest.mark.slow

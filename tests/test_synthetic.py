@@ -15,6 +15,7 @@ from tinsley.population.synthetic import (
     asinh_magnitude,
     make_view,
     parse_selection,
+    recalibrated,
     record,
 )
 
@@ -210,6 +211,22 @@ def test_a_known_redshift_is_one_more_column():
     np.testing.assert_allclose(columns[:, :-1], plain(flux, z), rtol=1e-5)
     standard = (redshift - 0.2) / 0.068
     np.testing.assert_allclose(columns[:, -1], 4 * np.arcsinh(standard / 4), atol=0.1)
+
+
+def test_another_calibration_is_off_by_the_floor_and_by_more_for_odd_colours():
+    """Median galaxies by 1/sqrt 2 of the floor, those at one standard deviation by all of it."""
+    colour = np.array([-3.0, -1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 3.0]) * 0.2
+    flux = jnp.asarray(10 ** (0.4 * np.stack([np.zeros(9), colour, 0.3 * colour], axis=1)) * 1e3)
+    floor = jnp.array([0.05, 0.02, 0.03])
+    view = make_view(np.asarray(flux), np.ones((9, 3)))
+    keys = jax.random.split(KEY, 20_000)
+    moved = jax.vmap(lambda key: recalibrated(flux, view, floor, key=key))(keys)
+    error = -2.5 * np.log10(np.asarray(moved / flux)) / np.asarray(floor)  # [draw, galaxy, band]
+    assert abs(error.mean(axis=0)).max() < 0.05  # five of its errors
+    spread = error.std(axis=0)
+    middle = np.sqrt(np.array([5.0, 2.0, 2.0, 1.0, 1.0, 1.0, 2.0, 2.0, 5.0]) / 2)
+    np.testing.assert_allclose(spread, np.broadcast_to(middle[:, None], (9, 3)), rtol=0.04)
+    assert abs(np.corrcoef(error[:, 3].T) - np.eye(3)).max() < 0.04  # bands are off on their own
 
 
 def test_galaxies_that_are_all_the_same_are_refused():

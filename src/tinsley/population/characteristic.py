@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import ClassVar
 
 import equinox as eqx
@@ -25,7 +26,8 @@ class Waves(eqx.Module):
     Attributes:
         vector: Wave vectors, [k, wave].
         phase: [wave].
-        whiten: Makes what the catalogue's galaxies scatter in the waves white, [wave, wave].
+        whiten: Makes what the catalogue's galaxies scatter in the waves white, and with it, once
+            `forgiving` was asked, what their shared errors do to the mean, [wave, wave].
         mean: Over the whole catalogue, [wave]; None where samples are compared with each other.
     """
 
@@ -94,6 +96,18 @@ class CharacteristicDistance(AbstractDistance):
         mean = jnp.asarray(total) / len(points)
         return dataclasses.replace(self, waves=dataclasses.replace(waves, mean=mean))
 
+    def forgiving(
+        self, points: Float[Array, "m k"], changed: Iterable[Float[Array, "m k"]], number: int
+    ) -> CharacteristicDistance:
+        waves = self._waves()
+        mean = eqx.filter_jit(lambda some: jnp.mean(waves(some), axis=0))
+        as_it_is = mean(points)
+        moved = np.stack([np.asarray(mean(other) - as_it_is, float) for other in changed])
+        scatter = np.linalg.inv(np.asarray(waves.whiten, float))
+        covariance = scatter @ scatter.T + number * (moved.T @ moved) / len(moved)
+        whiten = jnp.asarray(np.linalg.inv(np.linalg.cholesky(covariance)), dtype=float)
+        return dataclasses.replace(self, waves=dataclasses.replace(waves, whiten=whiten))
+
     def __call__(
         self,
         x: Float[Array, "n k"],
@@ -108,7 +122,8 @@ class CharacteristicDistance(AbstractDistance):
             return jnp.sum((waves.whiten @ gap) ** 2)
         apart = (waves(x) - waves.mean) @ waves.whiten.T
         n, total = x.shape[0], jnp.sum(apart, axis=0)
-        return (jnp.sum(total**2) - jnp.sum(apart**2)) / (n * (n - 1))
+        products = jnp.sum(total**2) - jnp.sum(apart**2)
+        return products / n / (n - 1)  # n (n - 1) may be beyond 32 bits
 
     def _waves(self) -> Waves:
         if self.waves is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -49,6 +50,18 @@ class AbstractDistance(eqx.Module):
         """The distance from a whole catalogue, whatever the observed points it is given then."""
 
     @abc.abstractmethod
+    def forgiving(
+        self, points: Float[Array, "m k"], changed: Iterable[Float[Array, "m k"]], number: int
+    ) -> AbstractDistance:
+        """The distance that takes what the galaxies' shared errors may have done for noise.
+
+        Args:
+            points: Some galaxies of the catalogue.
+            changed: The same galaxies as other draws of the shared errors would have them.
+            number: Of galaxies in the catalogue.
+        """
+
+    @abc.abstractmethod
     def __call__(
         self,
         x: Float[Array, "n k"],
@@ -78,6 +91,11 @@ class AbstractCloudDistance(AbstractDistance):
         return self
 
     def bound(self, points: Float[Array, "n k"]) -> AbstractDistance:
+        return self
+
+    def forgiving(
+        self, points: Float[Array, "m k"], changed: Iterable[Float[Array, "m k"]], number: int
+    ) -> AbstractDistance:
         return self
 
 

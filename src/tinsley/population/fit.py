@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,12 +19,16 @@ from tinsley.population.distance import distance_noise
 from tinsley.population.objective import Parts, Problem, objective_parts
 from tinsley.population.reference import Reference, draw_reference
 from tinsley.population.space import REDSHIFT, PopulationSpace
-from tinsley.population.synthetic import Selection, make_view, record
+from tinsley.population.synthetic import Selection, View, make_view, recalibrated, record
 from tinsley.sps.derived import DerivedTables, derived
 
 HELD_OUT_SHARE = 0.1
 LEAST_PASSING = 0.01
 _OVERSAMPLE = 10
+_CALIBRATIONS = 256
+"""Draws of the shared errors: many times their number, two for each band."""
+_CALIBRATED = 8192
+"""Galaxies on which it is seen what they do."""
 MIN_GALAXIES = 200
 """Fewer say next to nothing of a population, and their noise can not be fitted."""
 
@@ -64,6 +69,7 @@ def make_setup(
     *,
     key: Array,
     redshift: np.ndarray | None = None,
+    floor_mag: np.ndarray | None = None,
 ) -> Setup:
     """Hold some galaxies out, and measure the temperature on the others.
 
@@ -75,6 +81,8 @@ def make_setup(
         centre: Centre of the hyperprior: the prior.
         key: For the split and the temperature.
         redshift: The catalogue's, where they are known, [n]: the population is fitted to them too.
+        floor_mag: The survey's error floor, [band]: errors of the calibration and of the model,
+            which galaxies share. `characteristic` distances take them for noise.
 
     Raises:
         ValueError: There are too few galaxies, or they are all the same.
@@ -86,9 +94,15 @@ def make_setup(
     most = config.distance.most_points
     kept, out = _split(len(flux), most, key_split)
     told = None if redshift is None else jnp.asarray(redshift, dtype=float)
-    points = np.asarray(view(jnp.asarray(flux, dtype=float), told))
+    fluxes = jnp.asarray(flux, dtype=float)
+    points = np.asarray(view(fluxes, told))
     distance = config.distance.fitted(points[kept])
     temperature = distance_noise(distance, points[kept], most, key=key_noise) / distance.sharpness
+    if floor_mag is not None:
+        some = kept[:_CALIBRATED]
+        seen = fluxes[some], None if told is None else told[some]
+        changed = _recalibrations(seen, view, floor_mag, key=jax.random.fold_in(key_noise, 1))
+        distance = distance.forgiving(view(*seen), changed, len(kept))
     problem = Problem(
         space=model[0],
         tables=model[1],
@@ -106,6 +120,20 @@ def make_setup(
         steps=config.steps,
     )
     return Setup(problem, jnp.asarray(points[out]), (kept, out))
+
+
+def _recalibrations(
+    seen: tuple[Array, Array | None], view: View, floor_mag: np.ndarray, *, key: Array
+) -> Iterator[Array]:
+    """Galaxies in a view as many draws of the survey's shared errors would have them."""
+    floor = jnp.asarray(floor_mag, dtype=float)
+    return (_changed(seen, view, floor, one) for one in jax.random.split(key, _CALIBRATIONS))
+
+
+@eqx.filter_jit
+def _changed(seen: tuple[Array, Array | None], view: View, floor_mag: Array, key: Array) -> Array:
+    flux, told = seen
+    return view(recalibrated(flux, view, floor_mag, key=key), told)
 
 
 def _split(number: int, most: int, key: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -206,6 +206,32 @@ class View(eqx.Module):
         return _FAR * jnp.arcsinh((columns - self.centre) / self.scale / _FAR)
 
 
+def recalibrated(
+    flux: Float[Array, "n band"], view: View, floor_mag: Float[Array, " band"], *, key: Array
+) -> Float[Array, "n band"]:
+    """The catalogue as it might be with another calibration, and to another model.
+
+    Each band is off by as much for all galaxies, and by as much more in proportion to their colour
+    (of the reference band and the one before it, in standard deviations, two at most): the model is
+    wrong about red galaxies in another way than about blue ones. Of a galaxy that is one standard
+    deviation redder than the median, both together have the floor's standard deviation.
+
+    Args:
+        flux: Observed, nanomaggies.
+        view: Of the catalogue: how faint magnitudes are softened.
+        floor_mag: The survey's error floor.
+        key: For one draw of the errors.
+    """
+    magnitude = asinh_magnitude(flux, view.softening)
+    reference = flux.shape[-1] // 2
+    colour = magnitude[:, max(reference - 1, 0)] - magnitude[:, reference]
+    low, middle, high = jnp.quantile(colour, jnp.array([0.16, 0.5, 0.84]))
+    redder = jnp.clip((colour - middle) / jnp.maximum((high - low) / 2, _TINY), -2, 2)
+    same, slope = jax.random.normal(key, (2, *floor_mag.shape))
+    error_mag = floor_mag * (same + redder[:, None] * slope) / np.sqrt(2)
+    return flux * 10 ** (0.4 * error_mag)
+
+
 def asinh_magnitude(flux: Array, softening: Array) -> Array:
     """AB magnitude -2.5 / ln 10 (asinh(f / 2b) + ln b) of nanomaggies, finite for any flux."""
     asinh = jnp.arcsinh(flux / (2 * softening)) + jnp.log(softening)
