@@ -166,6 +166,7 @@ def how_members_ended(ended: dict, members: list[Member], setup: Setup) -> dict[
     each = ended["members"]
     return {
         "photometry_ratio": [round(m["photometry_ratio"], 3) for m in each],
+        "catalog_ratio": [round(m["catalog_ratio"], 3) for m in each],
         "photometry_ratio_sliced": [round(sliced_ratio(m, setup), 3) for m in members],
         "auc": [round(told_apart(m, setup), 4) for m in members],
         "kl_nats": [round(m["best"]["kl"], 2) for m in each],

@@ -64,6 +64,7 @@ def main() -> None:
         "config": fitted.manifest["config"],
         "prior": args.prior,
         "photometry_ratio": [m["photometry_ratio"] for m in fitted.manifest["members"]],
+        "catalog_ratio": [m["catalog_ratio"] for m in fitted.manifest["members"]],
         "kl_nats": [m["best"]["kl"] for m in fitted.manifest["members"]],
         "unreached_share": fitted.manifest["unreached_share"],
         "targets": TARGETS,

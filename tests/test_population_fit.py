@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tinsley.catalog.population import photometry_road
+from tinsley.catalog.population import (
+    EnsembleSettings,
+    Member,
+    describe_ensemble,
+    photometry_road,
+)
 from tinsley.density.train import start_training, train_block
 from tinsley.observe.noise import SnrGivenFlux
 from tinsley.observe.photometry import photometry
@@ -158,6 +163,24 @@ def test_a_calibration_within_the_floor_is_no_misfit_to_a_sharp_distance_that_is
 
     assert misfit(floor) < 1.3
     assert misfit(None) > 3
+
+
+@pytest.mark.slow
+def test_a_whole_catalogue_sees_what_a_tenth_of_it_does_not(setup, truth, space):
+    """Masses 0.07 of the prior's width too high: 500 galaxies do not tell, 5,000 do."""
+    heavy = Reference(truth.mean.at[1].add(0.07), truth.factor)
+
+    def member(number: int, of: Reference) -> Member:
+        population = as_population(of, space)
+        parts = validate(population, setup.problem, setup.held_out, KEY)[1]
+        best = {"validation_loss": 0.0, "distance": float(parts.distance), "step": 1}
+        return Member(number, population, setup.problem, [best], 1e-3, 0)
+
+    members = [member(0, truth), member(1, heavy)]
+    right, wrong = describe_ensemble(members, setup, EnsembleSettings(2))["members"]
+    assert 0.4 < right["catalog_ratio"] < 2.0
+    assert wrong["catalog_ratio"] > 2.5
+    assert wrong["photometry_ratio"] < 2.0
 
 
 @pytest.mark.slow

@@ -282,6 +282,10 @@ def draw_ensemble(
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def _distance_from(member: Member, seen: jax.Array, key: jax.Array) -> float:
+    return float(validate(member.population, member.problem, seen, key)[1].distance)
+
+
 def describe_ensemble(
     members: list[Member], setup: Setup, settings: EnsembleSettings
 ) -> dict[str, Any]:
@@ -289,11 +293,18 @@ def describe_ensemble(
 
     `photometry_ratio` is the distance of a member's synthetic photometry from held-out galaxies
     over that between two samples of the catalogue as large: about 1 where the data are explained.
+    `catalog_ratio` is the same with up to 8,192 galaxies, those held out and others: of a catalogue
+    of 10,000 it sees misfits that a tenth of the galaxies are too few for.
     """
-    n_train, n_out = setup.problem.observed.shape[0], setup.held_out.shape[0]
-    noise = float(setup.problem.temperature) * setup.problem.distance.sharpness
-    between_samples = noise * n_train * 2 / n_out
+    problem, held_out = setup.problem, setup.held_out
+    n_train, n_out = problem.observed.shape[0], held_out.shape[0]
+    noise = float(problem.temperature) * problem.distance.sharpness
     key = jax.random.key(settings.seed)
+    seen = jnp.concatenate([held_out, problem.observed])[: problem.distance.most_points]
+
+    def ratio(distance: float, size: int) -> float:
+        return distance / (noise * n_train * 2 / size)
+
     made = draw_photometry(members[0].population, members[0].problem, _NEIGHBOURS, key)
     return {
         "galaxies": {"trained_on": n_train, "held_out": n_out},
@@ -306,7 +317,8 @@ def describe_ensemble(
                 "restarts": m.restarts,
                 "steps": int(m.history[-1]["step"]),
                 "best": m.best,
-                "photometry_ratio": m.best["distance"] / between_samples,
+                "photometry_ratio": ratio(m.best["distance"], n_out),
+                "catalog_ratio": ratio(_distance_from(m, seen, key), len(seen)),
                 "reference": m.problem.reference.to_dict(),
             }
             for m in members
