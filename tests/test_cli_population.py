@@ -88,7 +88,7 @@ def test_a_run_leaves_what_it_should_however_it_is_interrupted(command, tmp_path
     assert (out / "corner.png").read_bytes().startswith(b"\x89PNG")
     again = load_population(out)
     assert len(again.members) == 2
-    assert made_from(again)["flux_r"].min() > 10 ** (0.4 * (22.5 - 17.77))
+    assert np.all(made_from(again)["flux_r"] > 10 ** (0.4 * (22.5 - 17.77)))  # few pass, or none
     np.testing.assert_array_equal(again.columns["redshift"], columns["redshift"])
 
     with monkeypatch.context() as patched:
