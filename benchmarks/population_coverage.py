@@ -99,13 +99,14 @@ def main() -> None:
     options = parser.parse_args()
     size = {"steps": options.steps, "batch": options.batch, "validations": 10, "patience": 10}
     config = dataclasses.replace(TINSLEY, distance=DISTANCES[options.distance], **size)
-    out = options.out or RESULTS / f"{'-'.join(filter(None, words(options)))}.json"
+    name = "-".join(filter(None, ("population_coverage", options.distance, options.off)))
+    out = options.out or RESULTS / f"{name}.json"
     there = World(*world(), parse_selection(SELECT, load_survey("sdss").bands))
     prior = bands(prior_populations(there))
-    numbers, found = range(options.first, options.first + options.mocks), []
+    found = []
     with progress("{task.description}", "{task.completed}/{task.total}") as bar:
         task = bar.add_task("mocks", total=options.mocks)
-        for number in numbers:
+        for number in range(options.first, options.first + options.mocks):
             truth, catalog = make_mock(there, options.galaxies, number)
             observed = off(catalog, number) if options.off else catalog
             fitted = fit(there, config, observed, options, number)
@@ -114,11 +115,6 @@ def main() -> None:
             report = {"machine": machine(), "mocks": len(found), "config": config.to_dict()}
             report |= {name: getattr(options, name) for name in ("galaxies", "members", "off")}
             write_json(out, report | coverage(found, prior))
-
-
-def words(options: argparse.Namespace) -> tuple[str | None, ...]:
-    """That the result is named by."""
-    return "population_coverage", options.distance, options.off
 
 
 def bands(columns: Columns) -> dict[str, Band]:
@@ -230,8 +226,8 @@ def fit(
         floor_mag=FLOOR_MAG if options.off == "told" else None,
     )
     settings = EnsembleSettings(options.members, options.members * DRAWS, 1000 + number)
-    about = {"config": config.to_dict(), "galaxies": options.galaxies, "mock": number}
-    about |= {"off": options.off}
+    about = {"config": config.to_dict(), "mock": number}
+    about |= {name: getattr(options, name) for name in ("galaxies", "off")}
     members = fit_ensemble(setup, config, settings, options.runs / f"mock-{number:03d}", about)
     return draw_ensemble(members, there.derived_tables, settings)
 

@@ -1,7 +1,7 @@
 """The population behind real galaxies, redshifts hidden, against what their spectra say.
 
     python benchmarks/population_sdss.py [--members 4] [--steps 1200] [--batch 1536] [--runs runs]
-    python benchmarks/population_sdss.py --prior posteriors --name population-sdss-informed
+    python benchmarks/population_sdss.py --distance characteristic --prior posteriors --name NAME
 
 `tinsley population` on the embedded SDSS galaxies with `--select "r < 17.77"`; their redshifts are
 not read. With `--prior posteriors` it is informed by the posteriors of `tinsley infer --redshift
@@ -11,7 +11,7 @@ galaxies, and of the masses from those that `tinsley infer` gives with the redsh
 all galaxies together; these are blurred by their own errors, of 0.1 dex or so, as the population is
 not). Goes on where it was killed.
 
-Writes benchmarks/results/population-sdss.json and a figure beside the run.
+Writes benchmarks/results/NAME.json (population-sdss) and a figure beside the run.
 """
 
 from __future__ import annotations

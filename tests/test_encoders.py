@@ -65,10 +65,10 @@ def test_gradients_are_finite_where_the_image_is_empty(encoder):
 
 
 def test_an_image_s_vector_does_not_depend_on_its_companions(encoder, key):
-    images = jax.random.normal(key, (3, N_BANDS, 32, 32))
+    images = 1 + jax.random.normal(key, (3, N_BANDS, 32, 32))  # noise alone has no centre
     together = eqx.filter_jit(lambda e: jax.vmap(e)(images))(encoder)
     alone = eqx.filter_jit(encoder)(images[1])
-    np.testing.assert_allclose(together[1], alone, rtol=1e-5, atol=1e-5)  # 32 bits' sums
+    np.testing.assert_allclose(together[1], alone, atol=1e-5)
 
 
 def test_brightness_is_seen(encoder, key):

@@ -232,8 +232,6 @@ def _setup(
 
 def manifest_head(table: Catalog, setup: Setup, rows: dict[str, int]) -> dict[str, Any]:
     """What a manifest says of the catalogue, the model and the space, whichever the road."""
-    import numpy as np
-
     import tinsley
     from tinsley.io.models import physics_checksums
 
@@ -243,7 +241,7 @@ def manifest_head(table: Catalog, setup: Setup, rows: dict[str, int]) -> dict[st
         "survey": survey.name,
         "bands": list(survey.bands),
         "filters": list(survey.filters),
-        "error_floor_mag": np.asarray(survey.error_floor_mag).tolist(),
+        "error_floor_mag": survey.error_floor_mag.tolist(),
         "layout": table.layout.name,
         "input_sha256": table.checksum,
         "rows": rows,

@@ -27,8 +27,6 @@ LEAST_PASSING = 0.01
 _OVERSAMPLE = 10
 _CALIBRATIONS = 256
 """Draws of the shared errors: many times their number, two for each band."""
-_CALIBRATED = 8192
-"""Galaxies on which it is seen what they do."""
 MIN_GALAXIES = 200
 """Fewer say next to nothing of a population, and their noise can not be fitted."""
 
@@ -99,7 +97,7 @@ def make_setup(
     distance = config.distance.fitted(points[kept])
     temperature = distance_noise(distance, points[kept], most, key=key_noise) / distance.sharpness
     if floor_mag is not None:
-        some = kept[:_CALIBRATED]
+        some = kept[:most]
         seen = fluxes[some], None if told is None else told[some]
         changed = _recalibrations(seen, view, floor_mag, key=jax.random.fold_in(key_noise, 1))
         distance = distance.forgiving(view(*seen), changed, len(kept))
