@@ -22,7 +22,7 @@ from tinsley.io.results import write_parquet
 from tinsley.parameters import default_space
 from tinsley.population import config as configs
 from tinsley.population.density import FLOW
-from tinsley.population.forecast import synthetic_catalog
+from tinsley.population.forecast import synthetic_catalog, true_flux
 from tinsley.sps.derived import DERIVED
 
 SMALL = FLOW | {"layers": 2, "width": 8, "depth": 1, "knots": 4}
@@ -113,13 +113,17 @@ def test_another_run_is_a_prior_and_a_survey_may_be_incomplete(command, tmp_path
     share = tmp_path / "share.csv"
     share.write_text("mag_r,completeness\n16,1\n17.77,0.4\n", encoding="utf-8")
     options = ("--select", "r < 17.77", "--from", out, "--completeness", share)
-    assert command(*options, out="informed") == 0
+    assert command(*options, "--nebular", -3, out="informed") == 0
     informed = json.loads((tmp_path / "informed" / "manifest.json").read_text())
     assert informed["centre"]["mean"] != manifest["centre"]["mean"]
     assert informed["completeness"]["mag"] == pytest.approx([16, 17.77])
     assert informed["completeness"]["share"] == pytest.approx([1.0, 0.4])
     kept = load_population(tmp_path / "informed").selection.completeness
     assert float(kept(jax.numpy.full(5, 1e-3))) == pytest.approx(0.4)
+    runs = [load_population(tmp_path / run) for run in ("out", "informed")]
+    stars, lit = (true_flux(runs[0].columns, fitted.tables) for fitted in runs)
+    assert np.all(lit >= stars * (1 - 1e-4))
+    assert np.max(lit / stars) > 1.02
 
 
 @pytest.mark.slow

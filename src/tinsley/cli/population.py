@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinsley.cli.console import announce, console, progress
+from tinsley.cli.photometry import Nebular
 from tinsley.status import Redshift
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def population(
     redshift: Annotated[
         Redshift, typer.Option(help="free: from the photometry; given: those of the table count.")
     ] = Redshift.FREE,
+    nebular: Nebular = None,
     redshift_min: Annotated[float, typer.Option(min=0.003, max=1.9)] = 0.01,
     redshift_max: Annotated[float, typer.Option(min=0.004, max=2.0)] = 0.6,
 ) -> None:
@@ -114,9 +116,10 @@ def population(
         (catalog, survey, layout, redshift),
         (select, completeness, _prior(prior, begun), redshifts),
         chosen,
-        build_model(),
+        build_model(nebular=nebular),
         seed,
     )
+    head |= {"nebular": nebular}
     settings = EnsembleSettings(members, draws, seed, together or at_once(members))
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
@@ -207,7 +210,7 @@ def _setup(
         used, rows = read_whole_rows(table, selection, redshifts if known else None)
         flux, sigma = used.flux, used.sigma
         require_galaxies(len(flux))
-        tables, derived_tables = build_tables(survey.filters, redshifts)
+        tables, derived_tables = build_tables(survey.filters, redshifts, model)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         learned = Path(prior).is_dir()
         centre = read_prior(UNIFORM if learned else prior, space, model, derived_tables)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinsley.cli.console import announce
+from tinsley.cli.photometry import Nebular
 
 FLOOR_SHARE = 0.8
 """The error floor is at most this share of a simulated error, so that a part is left to quote."""
@@ -20,6 +21,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed.")] = 0,
     redshift_min: Annotated[float, typer.Option(min=0.003, max=1.9)] = 0.01,
     redshift_max: Annotated[float, typer.Option(min=0.004, max=2.0)] = 0.6,
+    nebular: Nebular = None,
 ) -> None:
     """Draw galaxies from the prior and observe them.
 
@@ -33,7 +35,7 @@ def simulate(
 
     from tinsley.errors import InputError
     from tinsley.infer.simulator import Simulator
-    from tinsley.io.models import build_tables
+    from tinsley.io.models import build_model, build_tables
     from tinsley.io.results import write_table
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import BroadNoise
@@ -47,7 +49,8 @@ def simulate(
         )
     survey_ = load_survey(survey)
     redshift_range = (redshift_min, redshift_max)
-    tables, derived_tables = build_tables(survey_.filters, redshift_range)
+    model = build_model(nebular=nebular)
+    tables, derived_tables = build_tables(survey_.filters, redshift_range, model)
     floor = np.maximum(FLUX_PER_MAG * survey_.error_floor_mag, 1e-6)
     snr_max = np.minimum(survey_.noise["snr_max"], FLOOR_SHARE / floor)
     noise = BroadNoise(survey_.noise["snr_min"], tuple(snr_max.tolist()))

@@ -1,8 +1,10 @@
-"""SSP grids on disk: Tinsley's own compact HDF5, and DSPS's."""
+"""SSP grids on disk: Tinsley's own compact HDF5, and DSPS's; the light of gas for them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,11 +13,13 @@ import h5py
 import numpy as np
 
 from tinsley.errors import InputError
+from tinsley.sps.nebular import NebularGrid
 from tinsley.sps.ssp import Z_SUN, SspGrid, linear_weights
 
 FORMAT = "tinsley-ssp"
 FORMAT_NUMBER = 1
 EMBEDDED = "ssp_bc03_miles.h5"
+NEBULAR = "nebular_bc03_miles.h5"
 
 _C_AA_S = 2.99792458e18  # speed of light, Angstrom/s
 _FAINTEST = 1e-20  # of a spectrum's peak; what is fainter is stored as 0
@@ -61,29 +65,56 @@ def save_ssp_grid(grid: SspGrid, path: Path) -> None:
         path: Where to; an existing file is replaced only once the new one is whole.
     """
     code, ln_low, ln_step = _encode(grid.lum_lsun_aa)
+    with _new_hdf5(path) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_number"] = FORMAT_NUMBER
+        file.attrs["tinsley_version"] = version("tinsley")
+        file.attrs["name"] = grid.name
+        file.attrs["lsun_erg_s"] = grid.lsun_erg_s
+        file.create_group("about").attrs.update(grid.about)
+        for name, unit in _UNITS.items():
+            file.create_dataset(name, data=getattr(grid, name)).attrs["unit"] = unit
+        lum = file.create_dataset(
+            "lum_code",
+            data=code,
+            chunks=(1, *code.shape[1:]),
+            compression="gzip",
+            compression_opts=9,
+            shuffle=True,
+        )
+        lum.attrs["meaning"] = "ln(Lsun/Angstrom/Msun) = low + step * (code - 1); 0: no light"
+        lum.attrs["axes"] = "met, age, wave"
+        file.create_dataset("ln_lum_low", data=ln_low)
+        file.create_dataset("ln_lum_step", data=ln_step)
+
+
+def load_nebular_grid() -> NebularGrid:
+    """The embedded light of the gas around young stars: Cloudy's, for the BC03-MILES grid."""
+    with as_file(files("tinsley") / "data" / NEBULAR) as path, h5py.File(path, "r") as file:
+        return NebularGrid(
+            **{name: np.asarray(file[name][()], np.float64) for name in file if name != "about"},
+            lsun_erg_s=float(file.attrs["lsun_erg_s"]),
+            about={key: str(text) for key, text in file["about"].attrs.items()},
+        )
+
+
+def save_nebular_grid(grid: NebularGrid, path: Path) -> None:
+    """Write a grid in 32 bits; an existing file is replaced only once the new one is whole."""
+    with _new_hdf5(path) as file:
+        file.attrs["lsun_erg_s"] = grid.lsun_erg_s
+        file.create_group("about").attrs.update(grid.about)
+        for name in grid.arrays:
+            values = np.asarray(getattr(grid, name), np.float32)
+            file.create_dataset(name, data=values, compression="gzip", shuffle=True)
+
+
+@contextmanager
+def _new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file that is at `path` once it is whole."""
     part = Path(f"{path}.part")
     try:
         with h5py.File(part, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["format_number"] = FORMAT_NUMBER
-            file.attrs["tinsley_version"] = version("tinsley")
-            file.attrs["name"] = grid.name
-            file.attrs["lsun_erg_s"] = grid.lsun_erg_s
-            file.create_group("about").attrs.update(grid.about)
-            for name, unit in _UNITS.items():
-                file.create_dataset(name, data=getattr(grid, name)).attrs["unit"] = unit
-            lum = file.create_dataset(
-                "lum_code",
-                data=code,
-                chunks=(1, *code.shape[1:]),
-                compression="gzip",
-                compression_opts=9,
-                shuffle=True,
-            )
-            lum.attrs["meaning"] = "ln(Lsun/Angstrom/Msun) = low + step * (code - 1); 0: no light"
-            lum.attrs["axes"] = "met, age, wave"
-            file.create_dataset("ln_lum_low", data=ln_low)
-            file.create_dataset("ln_lum_step", data=ln_step)
+            yield file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

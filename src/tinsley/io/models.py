@@ -24,7 +24,7 @@ from tinsley.infer.spec import PosteriorSpec, spec_from_dict
 from tinsley.infer.support import PhotometryDensity
 from tinsley.io.band_tables import load_band_tables
 from tinsley.io.filters import load_filters
-from tinsley.io.grids import load_ssp_grid
+from tinsley.io.grids import load_nebular_grid, load_ssp_grid
 from tinsley.io.histories import load_sfh_bases
 from tinsley.io.model_files import POSTERIOR, read_model_file, refuse_kind, write_model_file
 from tinsley.io.packaged import DATA, packaged_names
@@ -35,6 +35,7 @@ from tinsley.sps.bases import SfhBases, sfh_bases_from_dict
 from tinsley.sps.derived import DerivedTables, make_derived_tables
 from tinsley.sps.galaxy import GalaxyModel, redshift_grid
 from tinsley.sps.metallicity import NmfMetallicity
+from tinsley.sps.nebular import with_nebular
 
 MODELS = DATA / "models"
 ALIASES = {"sdss": "sdss-v1"}
@@ -184,15 +185,26 @@ def empty_networks(spec: PosteriorSpec) -> Networks:
     return Networks(flow, redshift, photometry)
 
 
-def build_model(bases: NmfBases | None = None) -> GalaxyModel:
+def build_model(bases: NmfBases | None = None, *, nebular: float | None = None) -> GalaxyModel:
     """The physics: the embedded grid, with the embedded bases and one metallicity for all stars.
 
     With bases of star formation and metallicity (`tinsley.io.histories.load_provabgs_bases`) in
     their place, the metallicity has a history, of gamma_1 and gamma_2.
+
+    Args:
+        bases: The papers'.
+        nebular: Ionisation parameter, log10 U, of gas that shines around young stars
+            (`tinsley.sps.nebular.with_nebular`); None for stars alone, as the papers have it.
+
+    Raises:
+        ValueError: The ionisation parameter is beyond the grid.
     """
+    ssp = load_ssp_grid()
+    if nebular is not None:
+        ssp = with_nebular(ssp, load_nebular_grid(), nebular)
     if bases is None:
-        return GalaxyModel(load_ssp_grid(), load_sfh_bases())
-    return GalaxyModel(load_ssp_grid(), bases[0], NmfMetallicity(bases[1]))
+        return GalaxyModel(ssp, load_sfh_bases())
+    return GalaxyModel(ssp, bases[0], NmfMetallicity(bases[1]))
 
 
 def build_tables(

@@ -23,7 +23,7 @@ from tinsley.infer.prior import draw_prior
 from tinsley.io.catalogs import Catalog
 from tinsley.io.checkpoints import load_best
 from tinsley.io.completeness import completeness_from_dict
-from tinsley.io.models import build_tables
+from tinsley.io.models import build_model, build_tables
 from tinsley.io.parameters import read_parameters
 from tinsley.io.priors import PriorFile, load_prior, prior_names
 from tinsley.io.results import write_json, write_parquet
@@ -195,8 +195,9 @@ class FittedPopulation:
 
     @functools.cached_property
     def tables(self) -> BandTables:
-        """Forward model in the catalogue's bands, with the embedded physics."""
-        return build_tables(tuple(self.manifest["filters"]), self.space.redshift_range)[0]
+        """Forward model in the catalogue's bands, with the run's physics."""
+        model = build_model(nebular=self.manifest.get("nebular"))
+        return build_tables(tuple(self.manifest["filters"]), self.space.redshift_range, model)[0]
 
 
 def load_population(folder: Path) -> FittedPopulation:
