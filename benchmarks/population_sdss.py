@@ -1,7 +1,8 @@
 """The population behind real galaxies, redshifts hidden, against what their spectra say.
 
     python benchmarks/population_sdss.py [--members 4] [--steps 1200] [--batch 1536] [--runs runs]
-    python benchmarks/population_sdss.py --distance characteristic --prior posteriors --name NAME
+    python benchmarks/population_sdss.py --distance characteristic --prior posteriors --nebular -3
+        --name NAME
 
 `tinsley population` on the embedded SDSS galaxies with `--select "r < 17.77"`; their redshifts are
 not read. With `--prior posteriors` it is informed by the posteriors of `tinsley infer --redshift
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1536)
     parser.add_argument("--prior", default="uniform", help=f"or {POSTERIORS}, as above")
     parser.add_argument("--distance", default="sliced")
+    parser.add_argument("--nebular", type=float, help="log10 U of the gas; stars alone without")
     parser.add_argument("--name", default="population-sdss", help="of the result")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -67,6 +69,7 @@ def main() -> None:
         "members": args.members,
         "config": fitted.manifest["config"],
         "prior": args.prior,
+        "nebular": args.nebular,
         "photometry_ratio": [m["photometry_ratio"] for m in fitted.manifest["members"]],
         "catalog_ratio": [m["catalog_ratio"] for m in fitted.manifest["members"]],
         "kl_nats": [m["best"]["kl"] for m in fitted.manifest["members"]],
@@ -84,6 +87,7 @@ def fit(args: argparse.Namespace, out: Path) -> None:
     size = ("--members", str(args.members), "--steps", str(args.steps), "--batch", str(args.batch))
     prior = posteriors(args.runs / "sdss-free") if args.prior == POSTERIORS else args.prior
     what = ("--select", CUT, "--prior", prior, "--distance", args.distance)
+    what += () if args.nebular is None else ("--nebular", str(args.nebular))
     command("population", str(load_sample_catalog_path()), *what, *size, "--out", str(out))
 
 

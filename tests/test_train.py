@@ -232,14 +232,15 @@ def papers_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_bases(
+def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_physics(
     small_training, papers_folder, tmp_path, monkeypatch
 ):
     out = tmp_path / "sedflow.tinsley"
     options = ["--config", "sedflow", "--provabgs-bases", papers_folder, "--galaxies", 400]
-    options += ["--batch", 40, "--run", tmp_path / "run", "--out", out]
+    options += ["--batch", 40, "--nebular", -2.5, "--run", tmp_path / "run", "--out", out]
     assert train(monkeypatch, *options) == 0
     loaded = load_posterior(out)
+    assert loaded.model.ssp.about["nebular"].startswith("log U = -2.5")
     spec, history = loaded.spec, json.loads((tmp_path / "run/history.json").read_text())
     losses = [entry["validation_loss"] for entry in history]
     assert len(losses) == 8 + 1 + int(np.argmin(losses))  # two epochs of four, no gain

@@ -77,6 +77,7 @@ def hierarchy(
     head = manifest_head(table, setup.photometry, setup.rows)
     head |= {"select": select, "prior": "uniform", "config": config.to_dict(), "seed": seed}
     head |= {"road": "posteriors", "model": manifest["model"], "redshift": manifest["redshift"]}
+    head |= {"nebular": loaded.spec.nebular}
     road = posterior_road(setup)
     fitted = fit_with_bar(setup.photometry, common, settings, out, head, road)
     save_ensemble(fitted, setup.photometry, loaded.posterior.derived_tables, settings, out, head)

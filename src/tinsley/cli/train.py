@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce
+from tinsley.cli.photometry import Nebular
 from tinsley.cli.train_properties import Assignment, teach
 from tinsley.cli.training import outcome, refuse_missing_folder, train_until_over
 from tinsley.errors import InputError
@@ -55,6 +56,7 @@ def posterior(
         Path | None,
         typer.Option(help="Folder of the papers' NMF text files, for gamma_1, gamma_2."),
     ] = None,
+    nebular: Nebular = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps (default: 50000; --from: 5000).")
     ] = None,
@@ -113,13 +115,20 @@ def posterior(
     from tinsley.infer.pairs import posterior_pairs, posterior_pairs_with_mass
     from tinsley.io.checkpoints import TrainingFolder
     from tinsley.io.histories import load_provabgs_bases
-    from tinsley.io.models import bases_to_dict, load_posterior, physics_checksums, save_model
+    from tinsley.io.models import (
+        bases_to_dict,
+        build_model,
+        load_posterior,
+        physics_checksums,
+        save_model,
+    )
     from tinsley.io.priors import load_prior
     from tinsley.io.surveys import load_survey
 
     if table is not None:
-        odd = {"--density": density, "--provabgs-bases": provabgs_bases, "--galaxies": galaxies}
-        odd |= {"--prior": prior, "--config sedflow": config == "sedflow"}
+        odd: dict[str, Any] = {"--density": density, "--provabgs-bases": provabgs_bases}
+        odd |= {"--galaxies": galaxies, "--prior": prior, "--config sedflow": config == "sedflow"}
+        odd |= {"--nebular": nebular}
         _refuse_with_table([word for word, value in odd.items() if value])
         teach(
             _assignment(
@@ -134,17 +143,18 @@ def posterior(
         raise InputError(
             "--images goes with --table, which lists the galaxies' photometry and parameters."
         )
-    if start is not None and (density or provabgs_bases or config != "tinsley"):
-        raise InputError("--from keeps MODEL's configuration, flow and bases; leave these out.")
+    if start is not None and (density or provabgs_bases or nebular or config != "tinsley"):
+        raise InputError("--from keeps MODEL's configuration, flow and physics; leave these out.")
     asked = None if prior is None else load_prior(prior)
     known = None if start is None else load_posterior(start)
     chosen = _choose(known or config, density, steps, batch, galaxies)
     refuse_missing_folder(out)
     survey_ = load_survey(survey or (known.spec.survey if known else "sdss"))
     bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
-    chosen = chosen if asked is None else _under_prior(chosen, asked, known, bases)
+    model = known.model if known else build_model(bases, nebular=nebular)
+    chosen = chosen if asked is None else _under_prior(chosen, asked, model)
     simulator = (
-        _simulator_from(known, chosen, survey_) if known else _simulator(chosen, survey_, bases)
+        _simulator_from(known, chosen, survey_) if known else _simulator(chosen, survey_, model)
     )
     key_flow, key_run, key_check = jax.random.split(jax.random.key(seed), 3)
     pairs = posterior_pairs if chosen.mass == "integrated" else posterior_pairs_with_mass
@@ -156,8 +166,10 @@ def posterior(
         flow = known.posterior.flow
     origin: dict[str, Any] = {} if known is None else {"from": known.sha256}
     origin |= {} if asked is None else {"prior": asked.to_dict()}
-    plain_bases = bases_to_dict(bases) if known is None else known.spec.bases
-    setup = origin | {"survey": survey_.name, "config": chosen.to_dict(), "bases": plain_bases}
+    physics = {"bases": bases_to_dict(bases), "nebular": nebular}
+    physics = {k: getattr(known.spec, k) for k in physics} if known else physics
+    setup = origin | {"survey": survey_.name, "config": chosen.to_dict()}
+    setup |= {k: value for k, value in physics.items() if value is not None}
     setup |= physics_checksums() | {"filters": survey_.filters, "noise": simulator.noise.to_dict()}
     folder = TrainingFolder(run, setup | {"seed": seed})
     begun = folder.resume(start_training(flow, chosen.schedule))
@@ -165,7 +177,7 @@ def posterior(
         begun, (simulator, pairs), chosen.schedule, folder, (key_run, key_check), hours
     )
     spec = _spec(name, survey_, simulator, chosen, history)
-    spec = dataclasses.replace(spec, bases=plain_bases, training=origin | spec.training)
+    spec = dataclasses.replace(spec, **physics, training=origin | spec.training)
     save_model(out, *_with_redshifts(known, spec, folder.best(flow)))
     announce(out, f"validation loss {spec.training['best']['validation_loss']:.4f}")
 
@@ -237,14 +249,12 @@ def _config_of(known: Any) -> Any:
     )
 
 
-def _under_prior(config: Any, prior: Any, known: Any, bases: Any) -> Any:
+def _under_prior(config: Any, prior: Any, model: Any) -> Any:
     """A configuration with the priors of a file in the place of its own."""
-    from tinsley.io.models import build_model
     from tinsley.io.parameters import refuse_ranges
     from tinsley.io.priors import space_to_train
 
     space, redshifts = space_to_train(config.space, config.redshift_range, prior)
-    model = known.model if known else build_model(bases)
     refuse_ranges(f"prior {prior.name}", space, redshifts, model)
     return dataclasses.replace(config, space=space, redshift_range=redshifts)
 
@@ -271,19 +281,20 @@ def _with_redshifts(known: Any, spec: Any, flow: Any) -> tuple[Any, Any]:
     return dataclasses.replace(spec, **kept), Networks(flow, known.posterior.redshift_density)
 
 
-def _simulator(config: Any, survey: Any, bases: Any) -> Any:
+def _simulator(config: Any, survey: Any, model: Any) -> Any:
     """The galaxies of a configuration, as a survey would see them."""
     from tinsley.infer.simulator import Simulator
     from tinsley.io.catalogs import load_noise_catalog, load_usual_error
-    from tinsley.io.models import build_model, build_tables
+    from tinsley.io.models import build_tables
     from tinsley.observe.noise import BroadNoise, flux_range
+    from tinsley.sps.metallicity import NmfMetallicity
 
-    if ("gamma_1" in config.space.names) != (bases is not None):
+    if ("gamma_1" in config.space.names) != isinstance(model.metallicity, NmfMetallicity):
         raise InputError(
             "the papers' bases (--provabgs-bases: the `dat` folder of the provabgs package) go "
             "with configurations whose metallicity is gamma_1 and gamma_2, and only with those."
         )
-    tables, _ = build_tables(survey.filters, config.redshift_range, build_model(bases))
+    tables, _ = build_tables(survey.filters, config.redshift_range, model)
     if config.noise == "broad":
         snr = [float(survey.noise[k]) * m for k, m in zip(SNR_KEYS, SNR_MARGIN, strict=True)]
         return Simulator(

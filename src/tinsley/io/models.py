@@ -229,9 +229,9 @@ def bases_to_dict(bases: NmfBases | None) -> dict[str, Any]:
 def _model_of(spec: PosteriorSpec) -> GalaxyModel:
     """The physics that a posterior was trained on."""
     if not spec.bases:
-        return build_model()
+        return build_model(nebular=spec.nebular)
     sfh, metallicity = (sfh_bases_from_dict(spec.bases[name]) for name in ("sfh", "metallicity"))
-    return build_model((sfh, metallicity))
+    return build_model((sfh, metallicity), nebular=spec.nebular)
 
 
 def _noise_of(spec: PosteriorSpec) -> SigmaGivenFlux | None:
