@@ -10,7 +10,7 @@ free` for the same galaxies, whose redshifts are not read there either. Then, fo
 observed: mean and Wasserstein-1 distance of redshift from the spectroscopic ones of the same
 galaxies, and of the masses from those that `tinsley infer` gives with the redshifts known (draws of
 all galaxies together; these are blurred by their own errors, of 0.1 dex or so, as the population is
-not). Goes on where it was killed.
+not). Again without the members that the command says to leave out. Goes on where it was killed.
 
 Writes benchmarks/results/NAME.json (population-sdss) and a figure beside the run.
 """
@@ -27,6 +27,7 @@ from commands import command
 from machine import machine
 from population_mock import wasserstein_1
 from tinsley.catalog.run import RunSettings, run_catalog
+from tinsley.cli.population import BADLY_MATCHED
 from tinsley.io.catalogs import Catalog, load_sample_catalog_path, open_catalog
 from tinsley.io.models import load_posterior
 from tinsley.io.populations import load_population, read_whole_rows
@@ -34,7 +35,7 @@ from tinsley.io.results import new_file, write_json
 from tinsley.io.runs import iterate_draws
 from tinsley.io.surveys import load_survey
 from tinsley.observe.survey import Photometry
-from tinsley.population.summaries import SELECTED, density, over_members
+from tinsley.population.summaries import MEMBER, SELECTED, density, over_members
 from tinsley.status import Refine
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--prior", default="uniform", help=f"or {POSTERIORS}, as above")
     parser.add_argument("--distance", default="sliced")
     parser.add_argument("--nebular", type=float, help="log10 U of the gas; stars alone without")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="population-sdss", help="of the result")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -70,6 +72,7 @@ def main() -> None:
         "config": fitted.manifest["config"],
         "prior": args.prior,
         "nebular": args.nebular,
+        "seed": args.seed,
         "photometry_ratio": [m["photometry_ratio"] for m in fitted.manifest["members"]],
         "catalog_ratio": [m["catalog_ratio"] for m in fitted.manifest["members"]],
         "kl_nats": [m["best"]["kl"] for m in fitted.manifest["members"]],
@@ -77,6 +80,10 @@ def main() -> None:
         "targets": TARGETS,
     }
     report |= {name: compare(fitted.columns, name, true) for name, true in truth.items()}
+    good = [m["member"] for m in fitted.manifest["members"] if m["catalog_ratio"] <= BADLY_MATCHED]
+    kept = np.isin(fitted.columns[MEMBER], good)
+    heeded = {name: values[kept] for name, values in fitted.columns.items()}
+    report["advice_heeded"] = {name: compare(heeded, name, true) for name, true in truth.items()}
     write_json(RESULTS / f"{args.name}.json", report)
     draw(fitted.columns, truth, out / "against_spectra.png")
     print(report)
@@ -88,7 +95,8 @@ def fit(args: argparse.Namespace, out: Path) -> None:
     prior = posteriors(args.runs / "sdss-free") if args.prior == POSTERIORS else args.prior
     what = ("--select", CUT, "--prior", prior, "--distance", args.distance)
     what += () if args.nebular is None else ("--nebular", str(args.nebular))
-    command("population", str(load_sample_catalog_path()), *what, *size, "--out", str(out))
+    what += ("--seed", str(args.seed), "--out", str(out))
+    command("population", str(load_sample_catalog_path()), *what, *size)
 
 
 def posteriors(out: Path) -> str:

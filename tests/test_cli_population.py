@@ -225,5 +225,17 @@ def killed_at(number: int, save):
 def test_the_advice_on_a_bad_match_depends_on_the_distance():
     blunt = configs.TINSLEY
     sharp = dataclasses.replace(blunt, distance=configs.DISTANCES["characteristic"])
-    assert "--steps 4000), or let the data count for more" in advice(1.5, blunt)
-    assert "take --distance sliced" in advice(1.5, sharp)
+
+    def members(*ratios):
+        return [
+            {"member": i, "photometry_ratio": held_out, "catalog_ratio": catalog}
+            for i, (held_out, catalog) in enumerate(ratios)
+        ]
+
+    assert "--steps 4000), or let the data count for more" in advice(members((1.5, 1)), blunt)
+    assert "take --distance sliced" in advice(members((1, 1.5), (1, 1)), sharp)
+    astray = advice(members((1, 1), (1, 1.49), (1, 1)), sharp)
+    assert "member 1 (1.49)" in astray
+    assert "leave these out (column `member`)" in astray
+    assert not advice(members((1, 9)), blunt)
+    assert not advice(members((9, 1)), sharp)

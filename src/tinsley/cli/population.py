@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 BADLY_MATCHED = 1.3
-"""Beyond this `photometry_ratio` bands missed the truth of a narrow mock (docs/population.md)."""
+"""Beyond this ratio bands missed the truth of a narrow mock (docs/population.md)."""
 
 
 def population(
@@ -124,20 +124,36 @@ def population(
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
     fitted = fit_with_bar(setup, chosen, settings, out, head)
-    worst = save_ensemble(fitted, setup, derived_tables, settings, out, head)
-    if worst > BADLY_MATCHED:
-        console.print(advice(worst, chosen))
+    described = save_ensemble(fitted, setup, derived_tables, settings, out, head)
+    if words := advice(described, chosen):
+        console.print(words)
 
 
-def advice(worst: float, chosen: PopulationConfig) -> str:
-    """What to do about members whose photometry is `worst` times its sampling noise away."""
-    start = f"Not all members explain the photometry (a ratio of 1 would; {worst:.2f}): train "
-    start += f"longer (--steps {2 * chosen.steps})"
-    if chosen.distance.sharpness == 1:
-        return f"{start}, or let the data count for more (--distance characteristic)."
+def advice(described: list[dict[str, Any]], chosen: PopulationConfig) -> str:
+    """What to do about members that do not explain the photometry; nothing where all do.
+
+    In a sharp distance the whole catalogue judges them: the galaxies held out are too few to tell
+    a member that has gone astray.
+
+    Args:
+        described: Each member, as the manifest has it.
+        chosen: How they were fitted.
+    """
+    blunt = chosen.distance.sharpness == 1
+    ratio = "photometry_ratio" if blunt else "catalog_ratio"
+    bad = {m["member"]: m[ratio] for m in described if m[ratio] > BADLY_MATCHED}
+    if not bad:
+        return ""
+    each = ", ".join(f"{number} ({value:.2f})" for number, value in bad.items())
+    start = f"Not all members explain the photometry (a ratio of 1 would; member {each}): "
+    longer = f"train longer (--steps {2 * chosen.steps})"
+    if blunt:
+        return f"{start}{longer}, or let the data count for more (--distance characteristic)."
+    if 2 * len(bad) < len(described):
+        return f"{start}most do, so leave these out (column `member`), or {longer}."
     return (
-        f"{start}. If that does not help, no population makes these galaxies exactly, and a sharp "
-        "distance follows the misfit: take --distance sliced."
+        f"{start}{longer}. If that does not help, no population makes these galaxies exactly, and "
+        "a sharp distance follows the misfit: take --distance sliced."
     )
 
 
@@ -286,11 +302,11 @@ def save_ensemble(
     settings: EnsembleSettings,
     out: Path,
     head: dict[str, Any],
-) -> float:
+) -> list[dict[str, Any]]:
     """Write draws, manifest and corner plot of a fitted ensemble, and say how it went.
 
     Returns:
-        The worst member's `photometry_ratio`.
+        Each member, as the manifest has it.
     """
     from tinsley.catalog.population import describe_ensemble, draw_ensemble
     from tinsley.io.populations import save_population
@@ -301,9 +317,9 @@ def save_ensemble(
     manifest["noise"] = setup.problem.noise.to_dict()
     save_population(out, columns, manifest, settings.seed)
     _save_corners(setup, derived_tables, columns, out)
+    described: list[dict[str, Any]] = manifest["members"]
     worst, of_catalog = (
-        max(member[name] for member in manifest["members"])
-        for name in ("photometry_ratio", "catalog_ratio")
+        max(member[name] for member in described) for name in ("photometry_ratio", "catalog_ratio")
     )
     announce(
         out,
@@ -311,7 +327,7 @@ def save_ensemble(
         f"galaxies held out, {of_catalog:.2f} of the catalogue's; "
         f"{manifest['unreached_share']:.1%} of the galaxies out of reach{_mishaps(manifest)}",
     )
-    return worst
+    return described
 
 
 def _mishaps(manifest: dict[str, Any]) -> str:
