@@ -88,7 +88,12 @@ def stopping(function: str, name: str):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"steps": 200}, "steps"), ({"flow": {"layers": 3}}, "flow"), ({"seed": 1}, "seed")],
+    [
+        ({"steps": 200}, "steps"),
+        ({"flow": {"layers": 3}}, "flow"),
+        ({"seed": 1}, "seed"),
+        ({"of_a_later_version": None}, "of_a_later_version"),
+    ],
 )
 def test_other_settings_are_refused(change, named, tmp_path):
     TrainingFolder(tmp_path, SETUP)

@@ -34,10 +34,11 @@ class TrainingFolder:
         if not path.exists():
             write_json(path, setup)
         elif (found := json.loads(path.read_text())) != setup:
-            changed = sorted(k for k in {*found, *setup} if found.get(k) != setup.get(k))
+            differs = set(found) ^ set(setup)
+            differs |= {name for name in set(found) & set(setup) if found[name] != setup[name]}
             raise InputError(
-                f"{folder} holds a training with other settings ({', '.join(changed)}); give the "
-                "same settings to go on with it, or another folder to begin anew."
+                f"{folder} holds a training with other settings ({', '.join(sorted(differs))}); "
+                "give the same settings to go on with it, or another folder to begin anew."
             )
 
     def resume(self, start: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
