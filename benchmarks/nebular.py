@@ -1,12 +1,12 @@
-"""Real galaxies with and without gas in the model: how well they fit, and at which redshift.
+"""Real galaxies with and without nebular emission: how well they fit, and at which redshift.
 
     python benchmarks/nebular.py [--number 1000000]
 
-Galaxies drawn from the prior at redshifts up to 0.35, with stars alone and with gas, are two
-libraries. For each galaxy of the embedded SDSS sample, blue or red at rest, the 200 models nearest
-in colour get a chi^2 with the survey's floor, their mass free. Reported of each library: median of
-the least chi^2 among models within 0.01 of the spectroscopic redshift; and the error of the
-redshift that the photometry alone gives, the mean with weights exp(-chi^2 / 2).
+Galaxies drawn from the prior at redshifts up to 0.35, with stars alone and with gas, are
+libraries. For each galaxy of the embedded SDSS sample, blue or red as observed, the 200 models
+nearest in colour get a chi^2 with the survey's floor, their mass free. Reported of each library:
+median of the least chi^2 among those within 0.01 of the spectroscopic redshift; and the error of
+the redshift that the photometry alone gives, the mean with weights exp(-chi^2 / 2).
 
 Writes benchmarks/results/nebular.json; two minutes.
 """

@@ -30,6 +30,7 @@ from tinsley.infer import pairs as pairs_module
 from tinsley.infer.config import CONFIGS
 from tinsley.infer.features import n_features
 from tinsley.infer.pairs import FreshPairs, StoredPairs, posterior_pairs, store_pairs
+from tinsley.infer.support import fit_colour_limits
 from tinsley.io.checkpoints import TrainingFolder
 from tinsley.io.histories import (
     PROVABGS_METALLICITY_FILE,
@@ -247,7 +248,9 @@ def test_sedflows_way_is_trained_on_a_fixed_set_and_kept_with_its_physics(
     assert [e["step"] for e in history[:3]] == [2, 4, 6]  # a quarter of 9 batches, rounded
     assert loaded.posterior.flow_space.names == loaded.posterior.space.names
     assert {"gamma_1", "gamma_2", MASS} <= set(loaded.posterior.space.names)
-    made = loaded.simulator().sample(500, key=jax.random.key(1))
+    made = loaded.simulator().sample(200_000, key=jax.random.key(0))
+    limits = fit_colour_limits(np.asarray(made.flux_true), np.asarray(made.theta["redshift"]))
+    assert spec.colour_limits == limits.to_dict()  # of the galaxies that it was trained on
     low, high = np.asarray(spec.flux_range).T
     assert np.all((made.seen.flux >= low) & (made.seen.flux <= high))
     assert made.seen.mask.all()

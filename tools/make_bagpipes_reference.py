@@ -41,7 +41,7 @@ DUSTS = (  # A_V and strength of the 2175 A bump: Calzetti without it, Salim wit
 SAMPLINGS = {"default": (100.0, 0.1), "fine_wave": (1500.0, 0.1), "fine": (1500.0, 0.01)}
 LOG10_MASS = 10.0
 GAS_HISTORIES = (("constant", 0.01, 0.0), ("constant", 0.3, 0.0), ("exponential", 5.0, 4.0))
-LOG10_U = (-3.5, -3.0)
+LOG10_U = (-3.0, -2.75)  # a node of its grid, and between two
 OUT = Path(__file__).resolve().parents[1] / "tests" / "reference"
 C_AA_S, AB_ZERO_ERG_S_CM2_HZ = 2.99792458e18, 3.631e-20
 

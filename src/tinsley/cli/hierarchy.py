@@ -74,10 +74,9 @@ def hierarchy(
     setup = make_posterior_setup(run, loaded, table, selection, config, seed=seed)
     console.print(f"{setup.rows['used']:,} galaxies, {config.draws} draws of each")
     settings = EnsembleSettings(members, draws, seed)
-    head = manifest_head(table, setup.photometry, setup.rows)
+    head = manifest_head(table, setup.photometry, setup.rows, loaded.spec.nebular)
     head |= {"select": select, "prior": "uniform", "config": config.to_dict(), "seed": seed}
     head |= {"road": "posteriors", "model": manifest["model"], "redshift": manifest["redshift"]}
-    head |= {"nebular": loaded.spec.nebular}
     road = posterior_road(setup)
     fitted = fit_with_bar(setup.photometry, common, settings, out, head, road)
     save_ensemble(fitted, setup.photometry, loaded.posterior.derived_tables, settings, out, head)

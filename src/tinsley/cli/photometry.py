@@ -8,16 +8,7 @@ from typing import Annotated
 import typer
 
 from tinsley.cli.console import announce
-
-Nebular = Annotated[
-    float | None,
-    typer.Option(
-        min=-4,
-        max=-2,
-        help="Let gas shine around young stars, as it does in real galaxies: its ionisation "
-        "parameter, log10 U; -3 is usual (default: stars alone, as in the papers).",
-    ),
-]
+from tinsley.cli.options import Nebular
 
 
 def photometry(
@@ -45,13 +36,12 @@ def photometry(
     from tinsley.io.band_tables import load_band_tables
     from tinsley.io.filters import load_filters
     from tinsley.io.histories import load_provabgs_bases
-    from tinsley.io.models import build_model
+    from tinsley.io.models import build_model, model_grid
     from tinsley.io.parameters import read_parameters
     from tinsley.io.results import write_table
     from tinsley.io.surveys import load_survey
     from tinsley.observe.exact import exact_photometry
     from tinsley.observe.photometry import photometry as fast_photometry
-    from tinsley.sps.galaxy import redshift_grid
 
     survey_ = load_survey(survey)
     bases = load_provabgs_bases(provabgs_bases) if provabgs_bases else None
@@ -63,7 +53,7 @@ def photometry(
         flux = np.stack([exact_photometry(model, filters, row) for row in rows])
     else:
         ends = float(theta["redshift"].min()), float(theta["redshift"].max())
-        tables = load_band_tables(model, filters, redshift_grid(*ends))
+        tables = load_band_tables(model, filters, model_grid(model, filters, ends))
         flux = np.asarray(fast_photometry(tables, theta), float)
     magnitude = 22.5 - 2.5 * np.log10(flux)
     columns = {f"mag_{band}": magnitude[:, b] for b, band in enumerate(survey_.bands)}

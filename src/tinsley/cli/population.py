@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinsley.cli.console import announce, console, progress
-from tinsley.cli.photometry import Nebular
+from tinsley.cli.options import Nebular
 from tinsley.status import Redshift
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ def population(
     each marginal stands beside its prior: where they agree, the photometry said nothing.
     """
     from tinsley.catalog.population import EnsembleSettings, at_once
-    from tinsley.io.models import build_model
 
     chosen = _config(config, distance, steps=steps, batch=batch, kl_weight=kl_weight)
     redshifts = (redshift_min, redshift_max)
@@ -116,10 +115,9 @@ def population(
         (catalog, survey, layout, redshift),
         (select, completeness, _prior(prior, begun), redshifts),
         chosen,
-        build_model(nebular=nebular),
+        nebular,
         seed,
     )
-    head |= {"nebular": nebular}
     settings = EnsembleSettings(members, draws, seed, together or at_once(members))
     used = head["rows"]["used"]
     console.print(f"{used:,} galaxies; temperature {float(setup.problem.temperature):.2e}")
@@ -193,7 +191,7 @@ def _setup(
     source: tuple[Path, str, str | None, Redshift],
     beliefs: tuple[str, Path | None, str, tuple[float, float]],
     config: PopulationConfig,
-    model: Any,
+    nebular: float | None,
     seed: int,
 ) -> tuple[Setup, Any, dict[str, Any]]:
     """Load everything: the set-up, the tables of derived properties, the manifest's head."""
@@ -203,7 +201,7 @@ def _setup(
     from tinsley.errors import InputError
     from tinsley.io.catalogs import open_catalog
     from tinsley.io.completeness import completeness_to_dict, read_completeness
-    from tinsley.io.models import build_tables
+    from tinsley.io.models import build_model, build_tables
     from tinsley.io.populations import UNIFORM, read_prior, read_whole_rows
     from tinsley.io.surveys import load_survey
     from tinsley.observe.noise import fit_snr_given_flux
@@ -226,6 +224,7 @@ def _setup(
         used, rows = read_whole_rows(table, selection, redshifts if known else None)
         flux, sigma = used.flux, used.sigma
         require_galaxies(len(flux))
+        model = build_model(nebular=nebular)
         tables, derived_tables = build_tables(survey.filters, redshifts, model)
         space = PopulationSpace(default_space(), tables.history.cosmology, redshifts)
         learned = Path(prior).is_dir()
@@ -246,28 +245,35 @@ def _setup(
     words = {"select": select, "prior": prior, "config": config.to_dict(), "seed": seed}
     words |= {"redshift": str(given)}
     words |= {"completeness": completeness_to_dict(complete, survey.bands)}
-    return setup, derived_tables, manifest_head(table, setup, rows) | words
+    return setup, derived_tables, manifest_head(table, setup, rows, nebular) | words
 
 
-def manifest_head(table: Catalog, setup: Setup, rows: dict[str, int]) -> dict[str, Any]:
+def manifest_head(
+    table: Catalog, setup: Setup, rows: dict[str, int], nebular: float | None
+) -> dict[str, Any]:
     """What a manifest says of the catalogue, the model and the space, whichever the road."""
     import tinsley
     from tinsley.io.models import physics_checksums
 
     survey, space = table.survey, setup.problem.space
-    return {
-        "version": tinsley.__version__,
-        "survey": survey.name,
-        "bands": list(survey.bands),
-        "filters": list(survey.filters),
-        "error_floor_mag": survey.error_floor_mag.tolist(),
-        "layout": table.layout.name,
-        "input_sha256": table.checksum,
-        "rows": rows,
-        "centre": setup.problem.reference.to_dict(),
-        "redshift_range": list(space.redshift_range),
-        "space": space.space.to_dict(),
-    } | physics_checksums()
+    gas = {} if nebular is None else {"nebular": nebular}
+    return (
+        gas
+        | {
+            "version": tinsley.__version__,
+            "survey": survey.name,
+            "bands": list(survey.bands),
+            "filters": list(survey.filters),
+            "error_floor_mag": survey.error_floor_mag.tolist(),
+            "layout": table.layout.name,
+            "input_sha256": table.checksum,
+            "rows": rows,
+            "centre": setup.problem.reference.to_dict(),
+            "redshift_range": list(space.redshift_range),
+            "space": space.space.to_dict(),
+        }
+        | physics_checksums(nebular)
+    )
 
 
 def fit_with_bar(

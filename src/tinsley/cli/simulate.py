@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tinsley.cli.console import announce
-from tinsley.cli.photometry import Nebular
+from tinsley.cli.options import Nebular
 
 FLOOR_SHARE = 0.8
 """The error floor is at most this share of a simulated error, so that a part is left to quote."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tinsley.cli.console import announce
-from tinsley.cli.photometry import Nebular
+from tinsley.cli.options import Nebular
 from tinsley.cli.train_properties import Assignment, teach
 from tinsley.cli.training import outcome, refuse_missing_folder, train_until_over
 from tinsley.errors import InputError
@@ -166,11 +166,12 @@ def posterior(
         flow = known.posterior.flow
     origin: dict[str, Any] = {} if known is None else {"from": known.sha256}
     origin |= {} if asked is None else {"prior": asked.to_dict()}
-    physics = {"bases": bases_to_dict(bases), "nebular": nebular}
+    physics: dict[str, Any] = {"bases": bases_to_dict(bases), "nebular": nebular}
     physics = {k: getattr(known.spec, k) for k in physics} if known else physics
+    physics |= physics_checksums(physics["nebular"])
     setup = origin | {"survey": survey_.name, "config": chosen.to_dict()}
     setup |= {k: value for k, value in physics.items() if value is not None}
-    setup |= physics_checksums() | {"filters": survey_.filters, "noise": simulator.noise.to_dict()}
+    setup |= {"filters": survey_.filters, "noise": simulator.noise.to_dict()}
     folder = TrainingFolder(run, setup | {"seed": seed})
     begun = folder.resume(start_training(flow, chosen.schedule))
     history = _train(

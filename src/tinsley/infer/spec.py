@@ -36,6 +36,7 @@ class PosteriorSpec:
         mass: Whether the flow leaves the mass to an exact integral, "integrated", or draws it.
         bases: NMF bases of a user's own, `tinsley.io.models.bases_to_dict`; empty for the embedded.
         nebular: Ionisation parameter, log10 U, of the gas around young stars; None without gas.
+        nebular_sha256: Checksum of the gas that it was trained on.
         photometry_density: Shape of the network that judges photometry, as
             `tinsley.density.mixture.make_mixture` takes it, and its `false_alarms` and `limits`;
             empty if there is none.
@@ -62,6 +63,7 @@ class PosteriorSpec:
     mass: Mass = "integrated"
     bases: dict[str, Any] = field(default_factory=dict)
     nebular: float | None = None
+    nebular_sha256: str = ""
     photometry_density: dict[str, Any] = field(default_factory=dict)
     photometry_training: dict[str, Any] = field(default_factory=dict)
 

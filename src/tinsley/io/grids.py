@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -149,7 +150,7 @@ def _from_tinsley(file: h5py.File, path: Path) -> SspGrid:
             f"SSP grid {path}: expected format number {FORMAT_NUMBER}; got {number}. "
             "Make the file again with this version of Tinsley."
         )
-    columns = {name: _read(file, name, path) for name in _UNITS}
+    columns: dict[str, Any] = {name: _read(file, name, path) for name in _UNITS}
     lum = _decode(*(_read(file, name, path) for name in ("lum_code", "ln_lum_low", "ln_lum_step")))
     about = file["about"].attrs.items() if "about" in file else ()
     return SspGrid(

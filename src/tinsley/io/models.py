@@ -28,12 +28,13 @@ from tinsley.io.grids import load_nebular_grid, load_ssp_grid
 from tinsley.io.histories import load_sfh_bases
 from tinsley.io.model_files import POSTERIOR, read_model_file, refuse_kind, write_model_file
 from tinsley.io.packaged import DATA, packaged_names
+from tinsley.observe.filters import Filter, line_step
 from tinsley.observe.noise import BroadNoise, SigmaGivenFlux, noise_from_dict
 from tinsley.observe.photometry import BandTables
 from tinsley.parameters import param_space_from_dict
 from tinsley.sps.bases import SfhBases, sfh_bases_from_dict
 from tinsley.sps.derived import DerivedTables, make_derived_tables
-from tinsley.sps.galaxy import GalaxyModel, redshift_grid
+from tinsley.sps.galaxy import REDSHIFT_STEP, GalaxyModel, RedshiftGrid, redshift_grid
 from tinsley.sps.metallicity import NmfMetallicity
 from tinsley.sps.nebular import with_nebular
 
@@ -213,10 +214,17 @@ def build_tables(
     model: GalaxyModel | None = None,
 ) -> tuple[BandTables, DerivedTables]:
     """Forward model of some physics (the embedded) in some bands, over a range of redshifts."""
-    model = model or build_model()
-    grid = redshift_grid(*redshift_range)
-    tables = load_band_tables(model, load_filters(filters), grid)
-    return tables, make_derived_tables(model, grid)
+    model, bands = model or build_model(), load_filters(filters)
+    grid = model_grid(model, bands, redshift_range)
+    return load_band_tables(model, bands, grid), make_derived_tables(model, grid)
+
+
+def model_grid(
+    model: GalaxyModel, bands: tuple[Filter, ...], redshift_range: tuple[float, float]
+) -> RedshiftGrid:
+    """Redshifts at which band tables are made: closer where lines go through sharp filters."""
+    step = line_step(bands, REDSHIFT_STEP) if model.ssp.has_lines else REDSHIFT_STEP
+    return redshift_grid(*redshift_range, step)
 
 
 def bases_to_dict(bases: NmfBases | None) -> dict[str, Any]:
@@ -244,19 +252,20 @@ def _noise_of(spec: PosteriorSpec) -> SigmaGivenFlux | None:
     return noise
 
 
-def physics_checksums() -> dict[str, str]:
-    """SHA-256 of the embedded stellar populations and bases."""
+def physics_checksums(nebular: float | None = None) -> dict[str, str]:
+    """SHA-256 of the embedded stellar populations and bases, and of the gas where there is any."""
     data = MODELS.parent
     files = {"ssp_sha256": "ssp_bc03_miles.h5", "bases_sha256": "sfh_nmf.csv"}
+    files |= {} if nebular is None else {"nebular_sha256": "nebular_bc03_miles.h5"}
     return {
         key: hashlib.sha256((data / name).read_bytes()).hexdigest() for key, name in files.items()
     }
 
 
 def _check_physics(spec: PosteriorSpec) -> None:
-    here = physics_checksums()
-    if (spec.ssp_sha256, spec.bases_sha256) != (here["ssp_sha256"], here["bases_sha256"]):
+    here = physics_checksums(spec.nebular)
+    if any(getattr(spec, name) != checksum for name, checksum in here.items()):
         raise InputError(
-            f"model {spec.name} was trained on other stellar populations or bases than this "
+            f"model {spec.name} was trained on other stellar populations, gas or bases than this "
             "version of tinsley holds; train it anew or install the version that made it."
         )

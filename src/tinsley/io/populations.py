@@ -193,11 +193,16 @@ class FittedPopulation:
         """How the catalogue was recorded, as `tinsley.population.forecast` takes it."""
         return self.noise, self.selection
 
+    @property
+    def model(self) -> GalaxyModel:
+        """The run's physics: the embedded, with its nebular emission or without."""
+        return build_model(nebular=self.manifest.get("nebular"))
+
     @functools.cached_property
     def tables(self) -> BandTables:
-        """Forward model in the catalogue's bands, with the run's physics."""
-        model = build_model(nebular=self.manifest.get("nebular"))
-        return build_tables(tuple(self.manifest["filters"]), self.space.redshift_range, model)[0]
+        """Forward model in the catalogue's bands."""
+        filters = tuple(self.manifest["filters"])
+        return build_tables(filters, self.space.redshift_range, self.model)[0]
 
 
 def load_population(folder: Path) -> FittedPopulation:

@@ -81,10 +81,10 @@ dust between wavelength nodes does (benchmarks/results/photometry.json), and the
 to z = 0.6 stay in a processor's cache."""
 
 
-def redshift_grid(z_min: float, z_max: float) -> RedshiftGrid:
-    """Nodes at the usual spacing over a range of redshifts, and a little more at both ends."""
+def redshift_grid(z_min: float, z_max: float, step: float = REDSHIFT_STEP) -> RedshiftGrid:
+    """Nodes at a spacing in ln(1 + z) over a range of redshifts, and a little more at both ends."""
     low, high = max(z_min - 0.002, 0.001), z_max + 0.005
-    number = int(np.ceil((np.log1p(high) - np.log1p(low)) / REDSHIFT_STEP)) + 1
+    number = int(np.ceil((np.log1p(high) - np.log1p(low)) / step)) + 1
     return RedshiftGrid(low, high, number)
 
 

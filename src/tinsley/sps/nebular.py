@@ -1,4 +1,4 @@
-"""Light of the gas around young stars: emission lines, and the continuum beneath them."""
+"""Nebular emission: lines and continuum of the gas around young stars."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class NebularGrid:
 
 
 def with_nebular(ssp: SspGrid, gas: NebularGrid, log10_u: float) -> SspGrid:
-    """Stars with the light of their gas added: it reddens, ages and fades with them.
+    """Stars with the nebular emission of their gas, which ages and is dimmed with them.
 
     Each line is put on the two wavelengths of the stars' grid around it, so that integrals over a
-    band have its luminosity and its wavelength; its width is the grid's. Dust of the birth clouds
-    dims it as it does the youngest stars.
+    band have its luminosity and its wavelength; its width is the grid's. Emission of stars that
+    have left their birth clouds, the last thousandth of it, is not behind these.
 
     Args:
         ssp: The stars, of any grid; their own light is left as it is.
@@ -73,7 +73,8 @@ def with_nebular(ssp: SspGrid, gas: NebularGrid, log10_u: float) -> SspGrid:
     smooth = continuum @ _inside(ssp.wave_rest_aa, gas.wave_aa).T
     light = (lines + smooth) * (gas.lsun_erg_s / ssp.lsun_erg_s)
     about = ssp.about | {"nebular": f"log U = {log10_u:g}; " + gas.about.get("source", "")}
-    return dataclasses.replace(ssp, lum_lsun_aa=ssp.lum_lsun_aa + light, about=about)
+    lit = ssp.lum_lsun_aa + light
+    return dataclasses.replace(ssp, lum_lsun_aa=lit, about=about, has_lines=True)
 
 
 def _of_ssps(table: np.ndarray, ssp: SspGrid, gas: NebularGrid, log10_u: float) -> np.ndarray:

@@ -28,6 +28,7 @@ class SspGrid:
         lsun_erg_s: The solar luminosity that the luminosities count in, erg/s; each library has
             its own (BC03 3.826e33, FSPS 3.839e33, IAU 3.828e33).
         about: Where it comes from: source, imf, licence notes.
+        has_lines: Whether emission lines are in the spectra, which jump where a filter does.
     """
 
     log10_z_zsun: np.ndarray
@@ -38,6 +39,7 @@ class SspGrid:
     name: str
     lsun_erg_s: float = 3.828e33
     about: dict[str, str] = field(default_factory=dict)
+    has_lines: bool = False
 
     def __post_init__(self) -> None:
         met, age, wave = (
