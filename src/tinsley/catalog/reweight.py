@@ -44,7 +44,8 @@ def reweight_run(
 
     Args:
         fitted: The population.
-        run: Folder of `tinsley infer`, redshifts given or free, with draws, without --prior.
+        run: Folder of `tinsley infer`, redshifts given or free, with draws, without --prior; of a
+            model with the population's nebular emission, or without, as it has none.
         names: Properties, parameters or derived.
         key: Random key: errors are drawn for the probability of passing.
 
