@@ -123,8 +123,12 @@ def masses(catalog: Catalog, rows: Photometry, out: Path) -> np.ndarray:
 def compare(columns: dict[str, np.ndarray], name: str, true: np.ndarray) -> dict[str, object]:
     """Means and distance of a property, as observed."""
     each = over_members(columns, lambda one, w: np.average(one[name], weights=w), SELECTED).each
+    numbers = np.unique(columns[MEMBER])
+    alone = [{key: v[columns[MEMBER] == n] for key, v in columns.items()} for n in numbers]
+    far = [round(wasserstein_1(one[name], one[SELECTED], true), 4) for one in alone]
     return {
         "wasserstein_1": round(wasserstein_1(columns[name], columns[SELECTED], true), 4),
+        "wasserstein_1_of_members": far,
         "mean": round(float(each.mean()), 4),
         "means_of_members": np.round(each, 4).tolist(),
         "reference_mean": round(float(true.mean()), 4),

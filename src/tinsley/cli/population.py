@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 BADLY_MATCHED = 1.3
-"""Beyond this ratio bands missed the truth of a narrow mock (docs/population.md)."""
+"""Beyond it bands missed the truth of a narrow mock, and members of SDSS were astray: a suspicion
+(docs/population.md)."""
 
 
 def population(
