@@ -17,6 +17,7 @@ from tinsley.io.models import (
     load_posterior,
     model_names,
     model_path,
+    physics_checksums,
     read_model,
     save_model,
 )
@@ -115,10 +116,11 @@ def test_weights_of_another_network_are_refused(small_model_file, tmp_path):
         load_posterior(path)
 
 
-@pytest.mark.parametrize("which", ["ssp_sha256", "bases_sha256"])
+@pytest.mark.parametrize("which", ["ssp_sha256", "bases_sha256", "nebular_sha256"])
 def test_a_model_of_other_physics_is_refused(which, small_spec, small_posterior, tmp_path):
     path = tmp_path / "other.tinsley"
-    spec = dataclasses.replace(small_spec, **{which: "0" * 64})
+    lit = dataclasses.replace(small_spec, nebular=-3.0, **physics_checksums(-3.0))
+    spec = dataclasses.replace(lit, **{which: "0" * 64})
     save_model(path, spec, Networks(small_posterior.flow))
-    with pytest.raises(InputError, match="trained on other stellar populations or bases"):
+    with pytest.raises(InputError, match="trained on other stellar populations, gas or bases"):
         load_posterior(path)
