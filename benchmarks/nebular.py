@@ -48,8 +48,7 @@ def main() -> None:
     survey = load_survey("sdss")
     catalog = open_catalog(load_sample_catalog_path(), survey)
     rows, _ = read_whole_rows(catalog, parse_selection("r < 17.77", survey.bands))
-    sigma = np.hypot(rows.sigma, FLUX_PER_MAG * survey.error_floor_mag * np.abs(rows.flux))
-    seen = rows.flux, sigma, rows.redshift
+    seen = rows.flux, survey.total_sigma(rows.flux, rows.sigma), rows.redshift
     report = {"machine": machine(), "models": args.number, "galaxies": len(rows.flux)}
     for name, log10_u in LIBRARIES.items():
         report[name] = against(library(survey.filters, log10_u, args.number), seen)

@@ -257,24 +257,22 @@ def manifest_head(
     from tinsley.io.models import physics_checksums
 
     survey, space = table.survey, setup.problem.space
-    gas = {} if nebular is None else {"nebular": nebular}
-    return (
-        gas
-        | {
-            "version": tinsley.__version__,
-            "survey": survey.name,
-            "bands": list(survey.bands),
-            "filters": list(survey.filters),
-            "error_floor_mag": survey.error_floor_mag.tolist(),
-            "layout": table.layout.name,
-            "input_sha256": table.checksum,
-            "rows": rows,
-            "centre": setup.problem.reference.to_dict(),
-            "redshift_range": list(space.redshift_range),
-            "space": space.space.to_dict(),
-        }
-        | physics_checksums(nebular)
-    )
+    physics: dict[str, Any] = dict(physics_checksums(nebular))
+    if nebular is not None:
+        physics["nebular"] = nebular
+    return physics | {
+        "version": tinsley.__version__,
+        "survey": survey.name,
+        "bands": list(survey.bands),
+        "filters": list(survey.filters),
+        "error_floor_mag": survey.error_floor_mag.tolist(),
+        "layout": table.layout.name,
+        "input_sha256": table.checksum,
+        "rows": rows,
+        "centre": setup.problem.reference.to_dict(),
+        "redshift_range": list(space.redshift_range),
+        "space": space.space.to_dict(),
+    }
 
 
 def fit_with_bar(

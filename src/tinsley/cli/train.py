@@ -177,8 +177,8 @@ def posterior(
     history = _train(
         begun, (simulator, pairs), chosen.schedule, folder, (key_run, key_check), hours
     )
-    spec = _spec(name, survey_, simulator, chosen, history)
-    spec = dataclasses.replace(spec, **physics, training=origin | spec.training)
+    spec = _spec(name, survey_, simulator, chosen, history, physics)
+    spec = dataclasses.replace(spec, training=origin | spec.training)
     save_model(out, *_with_redshifts(known, spec, folder.best(flow)))
     announce(out, f"validation loss {spec.training['best']['validation_loss']:.4f}")
 
@@ -460,18 +460,23 @@ def _source(taught: Any, schedule: Any, key: Any) -> tuple[Any, Any]:
     return kept, (x[:held_out], told[:held_out])
 
 
-def _spec(name: str, survey: Any, simulator: Any, config: Any, history: list[dict]) -> Any:
+def _spec(
+    name: str,
+    survey: Any,
+    simulator: Any,
+    config: Any,
+    history: list[dict],
+    physics: dict[str, Any],
+) -> Any:
     """The header of the model file."""
     import jax
     import numpy as np
 
     from tinsley.infer.spec import PosteriorSpec
     from tinsley.infer.support import fit_colour_limits
-    from tinsley.io.models import physics_checksums
 
     made = simulator.sample(200_000, key=jax.random.key(0))
     limits = fit_colour_limits(np.asarray(made.flux_true), np.asarray(made.theta["redshift"]))
-    sums: dict[str, Any] = dict(physics_checksums())
     broad, noise = config.noise == "broad", simulator.noise
     plain = config.to_dict()
     return PosteriorSpec(
@@ -489,5 +494,5 @@ def _spec(name: str, survey: Any, simulator: Any, config: Any, history: list[dic
         mass=config.mass,
         colour_limits=limits.to_dict(),
         training=plain["schedule"] | outcome(history),
-        **sums,
+        **physics,
     )
