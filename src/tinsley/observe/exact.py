@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.integrate import trapezoid
 
 from tinsley.observe.filters import Filter
 from tinsley.sps.galaxy import GalaxyModel
@@ -58,10 +57,10 @@ def maggies(wave_aa: np.ndarray, flux_erg_s_cm2_aa: np.ndarray, band: Filter) ->
     knots = np.union1d(wave_aa[inside], band.wave_aa)
     fine = np.interp(np.arange(8 * len(knots) - 7) / 8, np.arange(len(knots)), knots)
     response = np.interp(fine, band.wave_aa, band.response)
-    counts = trapezoid(
+    counts = np.trapezoid(
         np.interp(fine, wave_aa, flux_erg_s_cm2_aa, left=0, right=0) * response * fine, fine
     )
-    ab_counts = trapezoid(3.631e-20 * 2.99792458e18 / fine**2 * response * fine, fine)
+    ab_counts = np.trapezoid(3.631e-20 * 2.99792458e18 / fine**2 * response * fine, fine)
     return float(counts / ab_counts)
 
 
@@ -169,10 +168,9 @@ def _means(model: GalaxyModel, population: Stars, mass_formed: float) -> dict[st
 def _bin_share(model: GalaxyModel, beta: np.ndarray, span_gyr: float, age_gyr: float) -> float:
     """Mass of the smooth history younger than `span_gyr`; the last bin shared in proportion."""
     edges = _edges_gyr(age_gyr)
-    total = 0.0
-    for a, b in zip(edges, edges[1:], strict=False):
-        total += _integral(model, beta, a, b) * min(max((span_gyr - a) / (b - a), 0.0), 1.0)
-    return total
+    shares = ((span_gyr - edges[:-1]) / np.diff(edges)).clip(0, 1)
+    recent = zip(edges, edges[1:], shares[shares > 0], strict=False)
+    return sum(share * _integral(model, beta, a, b) for a, b, share in recent)
 
 
 def _edges_gyr(age_gyr: float) -> np.ndarray:
@@ -194,7 +192,7 @@ def _integral(model: GalaxyModel, beta: np.ndarray, start_gyr: float, stop_gyr: 
     value[below] = sfr[0] + (knots[below] - time[0]) * (sfr[1] - sfr[0]) / (time[1] - time[0])
     slope = (sfr[-1] - sfr[-2]) / (time[-1] - time[-2])
     value[above] = sfr[-1] + (knots[above] - time[-1]) * slope
-    return float(trapezoid(value, knots))
+    return float(np.trapezoid(value, knots))
 
 
 def _log10_z(model: GalaxyModel, theta: Values, mass: np.ndarray, ages: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.integrate import trapezoid
 
 from tinsley.observe.filters import Filter
 from tinsley.observe.photometry import (
@@ -96,7 +95,7 @@ def _mean_nu(wave_aa: np.ndarray, lum_aa: np.ndarray, low: float, high: float) -
     inside = wave_aa[(wave_aa > low) & (wave_aa < high)]
     knots = np.concatenate([[low], inside, [high]])
     fine = np.interp(np.arange(8 * len(knots) - 7) / 8, np.arange(len(knots)), knots)
-    return float(trapezoid(fine**2 * np.interp(fine, wave_aa, lum_aa), fine))
+    return float(np.trapezoid(fine**2 * np.interp(fine, wave_aa, lum_aa), fine))
 
 
 def _window(name: str, ends_aa: tuple[float, float], power: float) -> Filter:
