@@ -57,6 +57,7 @@ def test_loaded_posterior_has_the_spec_s_space_and_redshifts(small_loaded, small
 
 def test_shipped_models_are_what_they_should_be():
     assert model_path("sdss") == model_path("sdss-v1")
+    assert model_path("sdss-nebular") == model_path("sdss-nebular-v1")
     for name in model_names():
         path = model_path(name)
         spec, _, _ = read_model(path)

@@ -39,8 +39,8 @@ from tinsley.sps.metallicity import NmfMetallicity
 from tinsley.sps.nebular import with_nebular
 
 MODELS = DATA / "models"
-ALIASES = {"sdss": "sdss-v1"}
-"""A survey's own name stands for its newest model."""
+ALIASES = {"sdss": "sdss-v1", "sdss-nebular": "sdss-nebular-v1"}
+"""A survey's own name stands for its newest model; of stars alone, as the papers', or with gas."""
 
 NmfBases = tuple[SfhBases, SfhBases]
 """Of star formation, and of metallicity."""
