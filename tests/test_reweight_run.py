@@ -124,7 +124,11 @@ def test_what_is_rarely_seen_weighs_more(run, population, space, theta, small_po
 def test_runs_that_will_not_do_are_refused(run, population):
     with pytest.raises(InputError, match="no draws of age_mw_gyr"):
         reweight_run(population(), run, ("age_mw_gyr",), key=KEY)
-    manifest = {"draws": DRAWS, "keep_draws": True, "prior": {"name": "mine"}}
+    manifest = {"draws": DRAWS, "keep_draws": True, "prior": None, "nebular": -3.0}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="of log U = -3, where the population has stars alone"):
+        reweight_run(population(), run, (MASS,), key=KEY)
+    manifest |= {"prior": {"name": "mine"}}
     (run / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="prior of its own"):
         reweight_run(population(), run, (MASS,), key=KEY)

@@ -252,6 +252,13 @@ def test_manifest_says_what_was_run(whole, small_loaded):
     assert len(manifest["input_sha256"]) == 64
     assert sum(manifest["statuses"].values()) == N
     assert manifest["statuses"]["bad_input"] == 4
+    assert "nebular" not in manifest
+
+
+def test_manifest_says_the_model_s_gas(run, small_loaded):
+    lit = dataclasses.replace(small_loaded.spec, nebular=-3.0)
+    out = run(loaded=dataclasses.replace(small_loaded, spec=lit))
+    assert json.loads((out / "manifest.json").read_text())["nebular"] == -3.0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tinsley.io.runs import (
     iterate_draws,
     load_galaxies,
     load_manifest,
+    refuse_other_gas,
     refuse_own_prior,
     refuse_without_draws,
 )
@@ -56,12 +57,13 @@ def reweight_run(
         galaxy whose draws are all outside the population's redshifts.
 
     Raises:
-        InputError: The run is not finished, kept no draws, has a prior of its own, or is of other
-            parameters than the population, or lacks a property.
+        InputError: The run is not finished, kept no draws, has a prior of its own, is of other
+            nebular emission or of other parameters than the population, or lacks a property.
     """
     manifest = load_manifest(run)
     refuse_without_draws(run, manifest)
     refuse_own_prior(run, manifest)
+    refuse_other_gas(run, manifest, fitted.manifest.get("nebular"))
     known = load_galaxies(run, ("object_id", REDSHIFT))
     redshifts = dict(zip(known["object_id"].tolist(), known[REDSHIFT].tolist(), strict=True))
     parts = []

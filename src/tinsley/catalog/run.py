@@ -339,7 +339,8 @@ def _draw_columns(
 
 def _setup(loaded: LoadedPosterior, catalog: Catalog, settings: RunSettings) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
-    return {
+    gas = {} if loaded.spec.nebular is None else {"nebular": loaded.spec.nebular}
+    return gas | {
         "version": tinsley.__version__,
         "model": loaded.spec.name,
         "model_sha256": loaded.sha256,

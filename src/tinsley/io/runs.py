@@ -60,6 +60,21 @@ def refuse_own_prior(run: Path, manifest: dict[str, Any]) -> None:
         )
 
 
+def refuse_other_gas(run: Path, manifest: dict[str, Any], nebular: float | None) -> None:
+    """Raise InputError where the draws' likelihood has other nebular emission than `nebular`."""
+    own = manifest.get("nebular")
+    if own != nebular:
+        was, wanted = (
+            "stars alone" if log10_u is None else f"nebular emission of log U = {log10_u:g}"
+            for log10_u in (own, nebular)
+        )
+        raise InputError(
+            f"{run} was inferred with {was}, where the population has {wanted}: run `tinsley "
+            "infer` with a --model of the population's, as sdss (stars alone) or sdss-nebular "
+            "(log U = -3)."
+        )
+
+
 def load_galaxies(run: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Every column of `galaxies.parquet`, or some, each [row].
 
