@@ -23,7 +23,11 @@ def infer(
         "posteriors"
     ),
     model: Annotated[
-        str | None, typer.Option(help="Model name or file (default: the survey's).")
+        str | None,
+        typer.Option(
+            help="Model name or file: sdss-nebular has nebular emission (default: the survey's, of "
+            "stars alone)."
+        ),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help="Layout of the table (default: by its columns).")
