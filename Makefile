@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most of the tests' time is compiling: the quick ones are optimised and fused less, and keep the
-# results. The second option is known to the jaxlib of constraints.txt; one that does not know it
-# refuses to start.
+# Most of the tests' time is compiling: the quick ones are optimised and fused less, which changes
+# last bits at most. The second option is known to the jaxlib of constraints.txt; one that does not
+# know it refuses to start.
 COMPILED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV)/compiled \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.05 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=0
 QUICKLY := XLA_FLAGS='--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'

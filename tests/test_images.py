@@ -177,6 +177,7 @@ def test_noise_scale_is_a_factor_on_the_standard_deviation(camera):
     np.testing.assert_allclose(ratio, 9.0, rtol=1e-5)
 
 
+@pytest.mark.slow  # bits as users have them: quick tests compile otherwise
 def test_a_galaxys_bits_know_no_other_galaxy(camera, key):
     shapes = shapes_of([{"bulge_radius": 0.5 + 0.1 * i, "disc": 5.0 * i} for i in range(21)], 3)
     words = jnp.asarray(split_id(np.arange(100, 121)))

@@ -102,6 +102,7 @@ def test_galaxies_at_other_redshifts_do_not_shift_a_prior(tmp_path):
         read_prior(str(tmp_path / "all.parquet"), narrow, build_model(), None)
 
 
+@pytest.mark.slow
 def test_a_prior_by_name_centres_the_references_on_its_galaxies():
     """More volume lies far away, and most galaxies are small; of all else it says nothing."""
     physics = build_model()

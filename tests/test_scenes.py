@@ -192,6 +192,7 @@ def test_tables_hold_photometry_and_truth(gallery, scenes):
     assert {len(column) for column in table.values()} == {NUMBER}
 
 
+@pytest.mark.slow  # bits as users have them: quick tests compile otherwise
 def test_chunks_do_not_change_a_galaxy(gallery, key):
     camera = sdss_camera("gri", 32, make_sersic_table(1.0, 6.0))
     whole = np.asarray(gallery.images(camera, 0, 20, key=key))
