@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from machine import machine
-from nebular import BLUE_G_R
-from photoz import sample
+from photoz import is_blue, sample
 from tinsley.catalog.run import RunSettings, run_catalog
 from tinsley.io.catalogs import load_usual_error, open_catalog
 from tinsley.io.models import load_posterior
@@ -50,9 +50,10 @@ def main() -> None:
     number = parser.parse_args().number
     rows = sample(number)
     with tempfile.TemporaryDirectory() as folder:
-        stars, gas = (infer(rows, model, Path(folder)) for model in MODELS)
+        write_parquet(Path(folder) / "rows.parquet", rows, {})
+        stars, gas = (infer(model, Path(folder)) for model in MODELS)
     both = np.isfinite(stars["ess"]) & np.isfinite(gas["ess"])
-    blue = rows["flux_g"] > rows["flux_r"] * 10 ** (-0.4 * BLUE_G_R)
+    blue = is_blue(rows)
     report = {"machine": machine(), "galaxies": number}
     for name, kept in {"all": both, "blue": both & blue, "red": both & ~blue}.items():
         report[name] = compare(*({k: v[kept] for k, v in one.items()} for one in (stars, gas)))
@@ -60,11 +61,11 @@ def main() -> None:
     print(json.dumps(report, indent=1))
 
 
-def infer(rows: dict[str, np.ndarray], model: str, folder: Path) -> dict[str, np.ndarray]:
-    """The table of a run."""
-    survey, path, out = load_survey("sdss"), folder / "rows.parquet", folder / model
-    write_parquet(path, rows, {})
-    catalog, settings = open_catalog(path, survey), RunSettings(refine=Refine.NEVER)
+def infer(model: str, folder: Path) -> dict[str, np.ndarray]:
+    """The table of a run on the folder's rows."""
+    survey, out = load_survey("sdss"), folder / model
+    catalog = open_catalog(folder / "rows.parquet", survey)
+    settings = RunSettings(refine=Refine.NEVER)
     run_catalog(load_posterior(model), catalog, load_usual_error(survey), out, settings)
     return load_galaxies(out)
 
@@ -77,7 +78,7 @@ def compare(stars: dict[str, np.ndarray], gas: dict[str, np.ndarray]) -> dict[st
     width = {name: stars[f"{name}_std"][trusted] for name in PROPERTIES}
     return {
         "galaxies": len(trusted),
-        "statuses": [tallied(one["status"]) for one in (stars, gas)],
+        "statuses": [Counter(sorted(one["status"].tolist())) for one in (stars, gas)],
         "ess_median": [float(np.median(one["ess"])) for one in (stars, gas)],
         "share_ess_100": [float(np.mean(one["ess"] >= LEAST_ESS)) for one in (stars, gas)],
         "trusted": int(trusted.sum()),
@@ -96,13 +97,6 @@ def compare(stars: dict[str, np.ndarray], gas: dict[str, np.ndarray]) -> dict[st
             }
             for name, by in moved.items()
         },
-    }
-
-
-def tallied(status: np.ndarray) -> dict[str, int]:
-    """How many galaxies have each status."""
-    return {
-        str(name): int(n) for name, n in zip(*np.unique(status, return_counts=True), strict=True)
     }
 
 

@@ -52,8 +52,7 @@ def main() -> None:
     parser.add_argument("--name", default="photoz", help="of the result")
     options = parser.parse_args()
     rows = sample(options.number)
-    is_blue = rows["flux_g"] > rows["flux_r"] * 10 ** (-0.4 * BLUE_G_R)
-    blues = set(rows["object_id"][is_blue].tolist())
+    blues = set(rows["object_id"][is_blue(rows)].tolist())
     truth = dict(zip(rows["object_id"].tolist(), rows.pop("redshift").tolist(), strict=True))
     result: dict = {"galaxies": options.number, "machine": machine()}
     for label, prior in PRIORS.items():
@@ -81,6 +80,11 @@ def sample(number: int) -> dict[str, np.ndarray]:
     kinds = {name: "name" if name == "object_id" else "real" for name in table.columns}
     rows = next(table.pieces(kinds, number, 0))
     return {name: values[:number] for name, values in rows.items()}
+
+
+def is_blue(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Which rows are blue as observed, in g - r."""
+    return rows["flux_g"] > rows["flux_r"] * 10 ** (-0.4 * BLUE_G_R)
 
 
 def infer(

@@ -123,8 +123,8 @@ def derived_of_history(
     log10_mass = float(theta["log10_mstar_msun"])
 
     def log10_ssfr(span_gyr: float) -> float:
-        share = ((span_gyr - edges[:-1]) / np.diff(edges)).clip(0, 1)
-        return float(np.log10(max(population.mass @ share / (1e9 * span_gyr), 1e-14)))
+        recent = population.mass @ _younger(edges, span_gyr)
+        return float(np.log10(max(recent / (1e9 * span_gyr), 1e-14)))
 
     return {
         "log10_sfr_100myr_msun_yr": log10_ssfr(0.1) + log10_mass,
@@ -168,9 +168,14 @@ def _means(model: GalaxyModel, population: Stars, mass_formed: float) -> dict[st
 def _bin_share(model: GalaxyModel, beta: np.ndarray, span_gyr: float, age_gyr: float) -> float:
     """Mass of the smooth history younger than `span_gyr`; the last bin shared in proportion."""
     edges = _edges_gyr(age_gyr)
-    shares = ((span_gyr - edges[:-1]) / np.diff(edges)).clip(0, 1)
+    shares = _younger(edges, span_gyr)
     recent = zip(edges, edges[1:], shares[shares > 0], strict=False)
     return sum(share * _integral(model, beta, a, b) for a, b, share in recent)
+
+
+def _younger(edges_gyr: np.ndarray, span_gyr: float) -> np.ndarray:
+    """Share of each bin that is younger than `span_gyr`."""
+    return ((span_gyr - edges_gyr[:-1]) / np.diff(edges_gyr)).clip(0, 1)
 
 
 def _edges_gyr(age_gyr: float) -> np.ndarray:
