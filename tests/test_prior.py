@@ -221,7 +221,13 @@ def schechter_cdf(value):
     return np.interp(value, grid, np.cumsum(phi) / phi.sum())
 
 
-@pytest.mark.parametrize("name", DERIVED_PRIORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("age", "two", "mass_and_ssfr")))
+        for name in DERIVED_PRIORS
+    ],
+)
 def test_the_implied_prior_is_the_one_asked_for(name, small_posterior, key):
     """Weighted draws that had no part in the tables; KS at their effective number.
 
