@@ -224,6 +224,15 @@ def test_the_heat_of_a_sharp_distance_is_more_and_over_as_soon():
         assert float(annealing.heating(over, sharpness)) == pytest.approx(2.0, rel=0.02)
 
 
+def test_a_sharp_distance_soon_sees_the_errors_as_they_are():
+    """To 1 % when the heat is over, where the paper's are wrong by a fifth."""
+    annealing = Annealing()
+    over = np.log1p(100) / annealing.heat_rate
+    assert float(annealing.noise_share(over)) < 0.8
+    assert float(annealing.noise_share(over, 200.0)) > 0.99
+    assert float(annealing.noise_share(0.0, 200.0)) == pytest.approx(1 / 31)
+
+
 def test_a_problem_knows_how_far_the_training_is(setup):
     assert float(setup.problem.progress) == 1.0
     assert float(setup.problem.at(jnp.asarray(50)).progress) == pytest.approx(0.25)

@@ -56,20 +56,28 @@ class Annealing(eqx.Module):
     heat: float = eqx.field(static=True, default=100.0)
     heat_rate: float = eqx.field(static=True, default=12.0)
 
-    def noise_share(self, progress: Array | float) -> Array:
-        """What errors are multiplied by, 1 / R."""
-        return 1.0 / (1.0 + self.noise_extra * _fading(self.noise_rate, progress))
+    def noise_share(self, progress: Array | float, sharpness: float = 1.0) -> Array:
+        """What errors are multiplied by, 1 / R.
+
+        In a sharp distance R falls the faster, as the heat does: it sees errors that are wrong by
+        1 %, and would follow what is left of R to the end.
+        """
+        rate = self.noise_rate * self._steeper(sharpness)
+        return 1.0 / (1.0 + self.noise_extra * _fading(rate, progress))
 
     def heating(self, progress: Array | float, sharpness: float = 1.0) -> Array:
         """What the temperature is multiplied by.
 
         Of a sharp distance more, to begin as gently, and it falls the faster, to be over as soon.
         """
+        rate = self.heat_rate * self._steeper(sharpness)
+        return 1.0 + sharpness * self.heat * _fading(rate, progress)
+
+    def _steeper(self, sharpness: float) -> float:
+        """How much faster things fall in a sharp distance."""
         if not self.heat:
-            return jnp.ones_like(jnp.asarray(progress, float))
-        height = sharpness * self.heat
-        steeper = math.log1p(height) / math.log1p(self.heat)
-        return 1.0 + height * _fading(self.heat_rate * steeper, progress)
+            return 1.0
+        return math.log1p(sharpness * self.heat) / math.log1p(self.heat)
 
 
 def _fading(rate: float, progress: Array | float) -> Array:
@@ -162,7 +170,7 @@ def objective_parts(
         problem.noise,
         problem.selection,
         key=key_record,
-        noise_share=problem.annealing.noise_share(problem.progress),
+        noise_share=problem.annealing.noise_share(problem.progress, problem.distance.sharpness),
     )
     log_passing = jnp.log(made.pass_probability + INVISIBLE)
     points = problem.view(made.flux, theta[REDSHIFT])
