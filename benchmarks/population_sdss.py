@@ -152,7 +152,10 @@ def draw(columns: dict[str, np.ndarray], truth: dict[str, np.ndarray], path: Pat
         ax.fill_between(middle, *band.outer, alpha=0.3, color="C0", lw=0)
         ax.plot(middle, band.median, color="C0", label="population, photometry alone")
         label = "spectroscopic" if name == "redshift" else "galaxy by galaxy, redshift known"
-        ax.hist(truth[name], edges, density=True, histtype="step", color="k", label=label)
+        height, *_ = ax.hist(
+            truth[name], edges, density=True, histtype="step", color="k", label=label
+        )
+        ax.set_ylim(0, 2.5 * height.max())
         ax.set_xlabel(name)
         ax.legend(frameon=False, fontsize=8)
     with new_file(path) as file:
