@@ -206,16 +206,13 @@ def auc(made: jax.Array, seen: jax.Array) -> float:
     return float(roc_auc_score(parts[3], guess))
 
 
-WHOLE = 90_000
-
-
 def nats_behind_truth(members: list[Member], problem: Problem, mock: Mock) -> list[float]:
     """How much less likely a member makes its catalogue than the true galaxies do.
 
     In the sharp distance, from as many synthetic galaxies as there are observed: what a longer or
     better training could still find.
     """
-    true, found = truth_as_observed(problem, mock)[:WHOLE], []
+    true, found = truth_as_observed(problem, mock)[: len(problem.observed)], []
     for member in members:
         own, key = member.problem, jax.random.key(11)
         whole = own.distance.bound(own.observed)
