@@ -78,7 +78,12 @@ def population(
         typer.Option(min=1, help="Optimiser steps a member (default: the configuration's)."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=16, help="Galaxies a step (default: the configuration's).")
+        int | None,
+        typer.Option(
+            min=16,
+            help="Galaxies a step (default: the configuration's). Much fewer than the catalogue "
+            "has make bands too narrow.",
+        ),
     ] = None,
     kl_weight: Annotated[
         float | None,
