@@ -189,15 +189,17 @@ def make_mock(
         key, key_reference = jax.random.split(key)
         reference = draw_reference(uniform_reference(there.space.n_dim), key=key_reference)
         parts: list[Columns] = []
+        found = 0
         for key_round in jax.random.split(key_reference, MOST_ROUNDS):
-            if sum(len(p["flux"]) for p in parts) >= max(galaxies, TRUE_GALAXIES):
+            if found >= max(galaxies, TRUE_GALAXIES):
                 break
             theta, made = observe(there, reference, everything, ROUND, key_round)
             flux, sigma = np.asarray(made.flux, float), np.asarray(made.sigma, float)
             kept = there.selection.passes(flux, sigma)
             columns = {name: np.asarray(values)[kept] for name, values in theta.items()}
             parts.append(columns | {"flux": flux[kept], "sigma": sigma[kept]})
-        if sum(len(p["flux"]) for p in parts) >= galaxies:
+            found += int(kept.sum())
+        if found >= galaxies:
             every = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
             flux, sigma = every.pop("flux"), every.pop("sigma")
             truth = as_members([every | {SELECTED: np.ones(len(flux))}])

@@ -81,8 +81,8 @@ def population(
         int | None,
         typer.Option(
             min=16,
-            help="Galaxies a step (default: the configuration's). Much fewer than the catalogue "
-            "has make bands too narrow.",
+            help="Galaxies a step (default: the configuration's). With --distance characteristic, "
+            "few make bands too narrow.",
         ),
     ] = None,
     kl_weight: Annotated[
